@@ -16,7 +16,7 @@ from collections.abc import Callable
 from gatepost.mail.reply import Reply
 from gatepost.protocols.smtp import commands
 from gatepost.protocols.smtp.content import ContentLimits
-from gatepost.protocols.smtp.server import Ask, Answered, Content, ContentEnd, LoginResponse, Rules, SmtpServer
+from gatepost.protocols.smtp.server import Answered, Ask, Content, ContentEnd, LoginResponse, Rules, SmtpServer
 
 LIMITS = ContentLimits(size=100_000, line_length=2_000)
 

@@ -65,8 +65,12 @@ class ListenerSettings:
         "Who may send to domains that are not ours; everybody else is refused (reject_unauth_destination always ends this list).",
     )
     helo_restrictions: list[str] = setting([], "Checks of the HELO name, run at RCPT.")
-    sender_restrictions: list[str] = setting(["reject_sender_login_mismatch"], "Checks of the sender, run at RCPT.")
-    recipient_restrictions: list[str] = setting(["reject_unlisted_recipient"], "Checks of each recipient, run at RCPT.")
+    sender_restrictions: list[str] = setting(
+        ["reject_authenticated_sender_login_mismatch"], "Checks of the sender, run at RCPT."
+    )
+    recipient_restrictions: list[str] = setting(
+        [], "Checks of each recipient, run at RCPT; that it exists is always checked last."
+    )
     helo_required: bool = setting(True, "Whether MAIL is refused before HELO or EHLO.")
     vrfy: bool = setting(False, "Whether VRFY answers; an answer helps those who guess addresses.")
     bare_newline: BareNewline = setting(

@@ -9,6 +9,7 @@
   peer.py       Peer, TlsFacts, Identity: what is known of the other side
   route.py      Route: transport and next hop of one recipient
   queue_id.py   QueueId: long, sortable, never used twice
+  steps.py      Steps: what led to a decision
   clock.py      Clock, handed in; FakeClock for tests
 
 Values are frozen. Parsers are total: any input gives a value or one named error.

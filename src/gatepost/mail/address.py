@@ -20,9 +20,11 @@ MAX_LOCAL = 64  # RFC 5321 §4.5.3.1.1
 MAX_DOMAIN = 255  # RFC 5321 §4.5.3.1.2
 MAX_ADDRESS = 254  # RFC 5321 §4.5.3.1.3: a path has 256 octets, two of them the angle brackets
 
-_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]"
+# RFC 6532 §3.1 UTF8-non-ascii, without the C1 controls and the two line separators: terminals and logs obey those.
+_NON_ASCII = r"\u00a0-\u2027\u202a-\U0010ffff"
+_ATEXT = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{_NON_ASCII}-]"
 _DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")  # RFC 5321 §4.1.2 Dot-string, RFC 6531 §3.3
-_QUOTED_STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e\u0080-\U0010ffff]|\\[\x20-\x7e])*)"')
+_QUOTED_STRING = re.compile(rf'"((?:[\x20\x21\x23-\x5b\x5d-\x7e{_NON_ASCII}]|\\[\x20-\x7e])*)"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _FAST = re.compile(

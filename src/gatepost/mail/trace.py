@@ -59,3 +59,8 @@ def delivered_to(header: bytes) -> frozenset[str]:
     return frozenset(
         value.decode("utf-8", "replace").lower() for name, value in header_fields(header) if name == b"delivered-to"
     )
+
+
+def generated_field(by: str, queue_id: str, at: float) -> bytes:
+    """The Received field of a message we made ourselves, such as a bounce."""
+    return f"Received: by {by} (Gatepost)\r\n\tid {queue_id}; {formatdate(at, localtime=True)}\r\n".encode()

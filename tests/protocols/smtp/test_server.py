@@ -3,10 +3,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from conversations import LIMITS, Conversation, play
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conversations import LIMITS, Conversation, play
 from gatepost.mail.address import Address
 from gatepost.mail.reply import Reply
 from gatepost.protocols.smtp import commands
