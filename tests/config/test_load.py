@@ -196,7 +196,7 @@ def test_what_is_no_toml(text: str, told: str) -> None:
             "smtpd_soft_error_limit = 1",
             "2: smtpd_soft_error_limit: is not known; did you mean soft_error_limit in [[listener]]?",
         ),
-        ('"a\\nb" = 1', '2: "a\\u000ab": is not known; `gatepost config show` lists every setting'),
+        ('"a\\nb" = 1', '2: "a\\u000ab": is not known, nor is any name like it; take it out'),
         ("home = '/'", "2: home: cannot be set here; it is the folder this file is in, so take the line out"),
         (LISTENING + "tsl = 'may'", "4: listener.tsl: is not known; did you mean tls?"),
     ],

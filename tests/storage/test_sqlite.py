@@ -210,3 +210,20 @@ def test_many_open_a_new_file_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_a_writer_in_the_old_mode_is_waited_for(tmp_path: Path) -> None:
+    """SQLite itself gives up at once when it finds such a lock on its way to write-ahead mode."""
+    path = tmp_path / "a.sqlite"
+    writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    writer.execute("CREATE TABLE t (x)")
+    writer.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StorageLocked):
+        connect(path, busy_timeout=0.02)
+    later = threading.Timer(0.1, writer.execute, ["COMMIT"])
+    later.start()
+    connection = connect(path)
+    assert pragma(connection, "journal_mode") == "wal"
+    later.join()
+    connection.close()
+    writer.close()

@@ -91,6 +91,7 @@ def renew_certificates(house: House, hosts: tuple[str, ...], every: bool, days_l
         raise click.UsageError("name the hosts to renew, or --all")
     failures = []
     with own_ca_of(house) as own_ca:
+        own_ca.show()  # without a CA there is no need to begin
         for host in hosts or own_ca.hosts():
             try:
                 with own_ca_of(house):

@@ -238,7 +238,5 @@ def _unknown(key: str, section: type) -> str:
         if ratio > likeness:
             best, where, likeness = near, "" if here else f" {place.words}", ratio
     return (
-        f"is not known; did you mean {best}{where}?"
-        if best
-        else "is not known; `gatepost config show` lists every setting"
+        f"is not known; did you mean {best}{where}?" if best else "is not known, nor is any name like it; take it out"
     )

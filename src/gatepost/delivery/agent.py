@@ -55,10 +55,10 @@ class Work(Protocol):
         """A taken delivery ended: one outcome per job, in order."""
 
     def rest(self, connection: Resting) -> bool:
-        """`take` gave None: call `go_on` when there is work again. False: don't wait, close."""
+        """`take` gave None: wait until `go_on` or `give_up` is called. False: don't wait, close."""
 
     def leave(self, connection: Resting) -> None:
-        """The connection rests no longer: it closes."""
+        """A resting connection closes by itself; neither will be called."""
 
     def is_pressed(self) -> bool:
         """Whether deliveries wait although all connections are at work, so that taking one ahead helps."""

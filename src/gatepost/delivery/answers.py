@@ -31,17 +31,18 @@ def outcome_of(transaction: Transaction, at: int, address: HostAddress, *, dsn: 
     return Delivered(address.relay, str(end), end.status, dsn_passed_on=dsn)
 
 
-def outcomes_of(transaction: Transaction, address: HostAddress, *, dsn: bool) -> list[Outcome | None]:
-    """One for each recipient, in order."""
+def outcomes_of(transaction: Transaction, address: HostAddress, *, dsn: bool) -> list[Outcome]:
+    """One for each recipient, in order, once all answers are in."""
     end = transaction.end
     if (
         end is not None
         and end.code < 300
         and transaction.content_complete
-        and all(reply.code < 300 for reply in transaction.rcpt)
+        and all(r.code < 300 for r in transaction.rcpt)
     ):
         return [Delivered(address.relay, str(end), end.status, dsn_passed_on=dsn)] * len(transaction.recipients)
-    return [outcome_of(transaction, at, address, dsn=dsn) for at in range(len(transaction.recipients))]
+    unanswered = lost(address, Stage.END)  # never, since all answers are in; should it be, the mail is not lost
+    return [outcome_of(transaction, at, address, dsn=dsn) or unanswered for at in range(len(transaction.recipients))]
 
 
 def refusal(reply: Reply, stage: Stage, address: HostAddress) -> Deferred | Failed:

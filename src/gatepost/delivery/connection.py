@@ -136,7 +136,10 @@ class Connection(asyncio.Protocol):
     def quit(self) -> None:
         """Say goodbye, close, and tell the owner nothing more."""
         self.owner = None
-        if not self.can_begin or self._machine.stage is not Stage.IDLE:
+        stage = self._machine.stage
+        if stage is Stage.QUIT and not self._is_over:
+            return
+        if stage is not Stage.IDLE or not self.can_begin:
             self.abort()
             return
         self._machine.quit()
@@ -215,8 +218,6 @@ class Connection(asyncio.Protocol):
         try:
             for event in machine.receive(data):
                 self._handle(event)
-                if self._is_over:
-                    return
         except ProtocolError as error:
             self._end(self._broken_protocol(error))
             return
@@ -247,6 +248,8 @@ class Connection(asyncio.Protocol):
     # Events
 
     def _handle(self, event: Event) -> None:
+        if self._is_over:
+            return
         if isinstance(event, TransactionEnded):
             self._bodies.popleft()
             if self.owner is not None:

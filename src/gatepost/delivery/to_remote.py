@@ -146,9 +146,7 @@ class _Session:
         try:
             await self._over
         finally:
-            if self._resting:
-                self._resting = False
-                self._work.leave(self)
+            self._stop_resting()
         return self._carried
 
     # Resting
@@ -302,8 +300,14 @@ class _Session:
         return None
 
     def _finish(self) -> None:
+        self._stop_resting()
         if not self._over.done():
             self._over.set_result(None)
+
+    def _stop_resting(self) -> None:
+        if self._resting:
+            self._resting = False
+            self._work.leave(self)
 
 
 def _wants_smtputf8(delivery: Delivery) -> bool:

@@ -46,7 +46,7 @@ class Directory:
 
     async def domain(self, name: str) -> Domain | None:
         """The domain of this name (A-labels, lower case)."""
-        generation = self._current()
+        generation = self.generation()
         if name in self._domains:
             return self._domains[name]
         rows = await self._reader.rows(DOMAIN, {"name": name})
@@ -54,7 +54,7 @@ class Directory:
 
     async def first_domain(self) -> Domain | None:
         """The domain that was added first of those that still exist; where bare `postmaster` belongs."""
-        generation = self._current()
+        generation = self.generation()
         if "" in self._first_domain:
             return self._first_domain[""]
         rows = await self._reader.rows(FIRST_DOMAIN, {})
@@ -62,7 +62,7 @@ class Directory:
 
     async def account(self, key: str) -> Account | None:
         """The account of this address, given as `Address.key`."""
-        generation = self._current()
+        generation = self.generation()
         if key in self._accounts:
             return self._accounts[key]
         rows = await self._reader.rows(ACCOUNT, {"key": key})
@@ -70,7 +70,7 @@ class Directory:
 
     async def forward(self, source: str) -> Forward | None:
         """The forward of exactly this source, an `Address.key` or `@domain`."""
-        generation = self._current()
+        generation = self.generation()
         if source in self._forwards:
             return self._forwards[source]
         forwards = forwards_of(await self._reader.rows(FORWARD, {"key": source}))
@@ -78,7 +78,7 @@ class Directory:
 
     async def forwards_to(self, target: str) -> tuple[Forward, ...]:
         """All forwards that name exactly this target, an `Address.key` or `@domain`, ordered by source."""
-        generation = self._current()
+        generation = self.generation()
         if target in self._forwards_to:
             return self._forwards_to[target]
         forwards = tuple(forwards_of(await self._reader.rows(FORWARDS_TO, {"key": target})))
@@ -88,7 +88,8 @@ class Directory:
         """Close the store."""
         self._reader.close()
 
-    def _current(self) -> int:
+    def generation(self) -> int:
+        """A number that changes with every change of the directory; what was learnt before is forgotten then."""
         generation = self._reader.generation()
         if generation != self._generation:
             for answers in (self._domains, self._accounts, self._forwards, self._forwards_to, self._first_domain):

@@ -21,9 +21,10 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from types import TracebackType
-from typing import Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import dns.exception
 import dns.flags
@@ -107,7 +108,8 @@ class ZoneServer:
         self._records: dict[Key, dns.rrset.RRset] = {}
         self._failures: dict[str, Failure] = {}
         self._udp: asyncio.DatagramTransport | None = None
-        self._tcp: asyncio.Server | None = None
+        self._tcp: socket.socket | None = None
+        self._accepting: set[asyncio.Task[Any]] = set()
         self._connections: set[asyncio.Transport] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -194,17 +196,31 @@ class ZoneServer:
         udp_socket, tcp_socket = _bind_both()
         self.address = f"127.0.0.1:{udp_socket.getsockname()[1]}"
         self._udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=udp_socket)
-        self._tcp = await loop.create_server(lambda: _Stream(self, self._connections), sock=tcp_socket)
+        self._tcp = tcp_socket
+        loop.add_reader(tcp_socket, self._accept)
+
+    def _accept(self) -> None:
+        # asyncio's own Server leaks a connection that is accepted just before it closes (Python 3.11).
+        assert self._tcp is not None
+        try:
+            accepted, _ = self._tcp.accept()
+        except OSError:
+            return
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(loop.connect_accepted_socket(lambda: _Stream(self, self._connections), accepted))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
 
     async def close(self) -> None:
         """Stop listening and drop all connections."""
+        if self._tcp:
+            asyncio.get_running_loop().remove_reader(self._tcp)
+            self._tcp.close()
         if self._udp:
             self._udp.close()
-        if self._tcp:
-            self._tcp.close()
-            for connection in list(self._connections):
-                connection.abort()
-            await self._tcp.wait_closed()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.abort()
         await asyncio.sleep(0)  # lets the transports close their sockets
         self._udp = self._tcp = None
 
@@ -218,20 +234,33 @@ class ZoneServer:
         await self.close()
 
     def __enter__(self) -> ZoneServer:
-        loop = self._loop = asyncio.new_event_loop()
-        loop.run_until_complete(self.start())
-        self._thread = threading.Thread(target=loop.run_forever, name="zone-server", daemon=True)
+        started: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(started,), name="zone-server", daemon=True)
         self._thread.start()
+        started.result()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._loop is not None and self._thread is not None
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
-        self._loop.run_until_complete(self.close())
-        self._loop.close()
+
+    def _run(self, started: Future[None]) -> None:
+        async def serve() -> None:
+            self._loop = asyncio.get_running_loop()
+            self._stop = asyncio.Event()
+            try:
+                await self.start()
+            except OSError as error:
+                started.set_exception(error)
+                return
+            started.set_result(None)
+            await self._stop.wait()
+            await self.close()
+
+        asyncio.run(serve())
 
 
 class _Datagrams(asyncio.DatagramProtocol):
@@ -291,6 +320,7 @@ def _bind_both() -> tuple[socket.socket, socket.socket]:
             udp.bind(("127.0.0.1", 0))
             tcp.bind(udp.getsockname())
             tcp.listen()
+            tcp.setblocking(False)
         except OSError as error:
             last = error
             udp.close()

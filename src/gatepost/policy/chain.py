@@ -6,21 +6,17 @@ A reject ends everything; a permit ends its own list; the relay rule stands by i
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gatepost.auth.sender_rights import SenderRights
-from gatepost.config.settings import ListenerSettings
+from gatepost.config.problems import Complaints, nearest
+from gatepost.config.settings import ListenerSettings, Settings
 from gatepost.mail.reply import Reply
 from gatepost.mail.steps import Steps
 from gatepost.policy.relay import PERMITS, RELAY_DENIED, may_relay
 from gatepost.policy.restrictions import ALWAYS_LAST, RESTRICTIONS, List, Permit, Restriction
 from gatepost.policy.situation import Situation
-
-
-class UnknownRestriction(ValueError):
-    """A list names a restriction that there is none of, or that may not stand there. The text names list and nearest name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +28,14 @@ class Verdict:
 
 
 class Chain:
-    """The lists of one listener, checked once."""
+    """The lists of one listener, whose names `check_restrictions` has found good."""
 
     def __init__(self, listener: ListenerSettings, rights: SenderRights) -> None:
-        """Raises UnknownRestriction."""
         self._listener = listener
         self._rights = rights
-        self._helo = _named("helo", listener.helo_restrictions)
-        self._sender = _named("sender", listener.sender_restrictions)
-        self._recipient = [*_named("recipient", listener.recipient_restrictions), ALWAYS_LAST]
-        check_relay_restrictions(listener)
+        self._helo = [RESTRICTIONS[name] for name in listener.helo_restrictions]
+        self._sender = [RESTRICTIONS[name] for name in listener.sender_restrictions]
+        self._recipient = [RESTRICTIONS[name] for name in listener.recipient_restrictions] + [ALWAYS_LAST]
 
     async def judge(self, situation: Situation, steps: Steps | None = None) -> Verdict:
         """May this recipient be accepted? Raises StorageError where the directory cannot be read."""
@@ -79,26 +73,26 @@ class Chain:
         return None
 
 
-def check_relay_restrictions(listener: ListenerSettings) -> None:
-    """Raises UnknownRestriction unless the list holds permits of the relay rule only."""
-    for name in listener.relay_restrictions:
-        if name not in PERMITS and name != "reject_unauth_destination":
-            raise UnknownRestriction(_unknown("relay", name, [*PERMITS, "reject_unauth_destination"]))
+def check_restrictions(settings: Settings, complaints: Complaints) -> None:
+    """Every name in every list of every listener: a `config.load` check, so that faults are told with file and line."""
+    for number, listener in enumerate(settings.listener):
+        lists: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+            "helo_restrictions": (listener.helo_restrictions, _allowed("helo")),
+            "sender_restrictions": (listener.sender_restrictions, _allowed("sender")),
+            "relay_restrictions": (listener.relay_restrictions, [*PERMITS, "reject_unauth_destination"]),
+            "recipient_restrictions": (listener.recipient_restrictions, _allowed("recipient")),
+        }
+        for name, (given, allowed) in lists.items():
+            for at, word in enumerate(given):
+                if word not in allowed:
+                    complaints.say(_unknown(word, allowed), ("listener", number, name, at))
 
 
-def _named(where: List, names: Sequence[str]) -> list[Restriction]:
-    found = []
-    for name in names:
-        restriction = RESTRICTIONS.get(name)
-        if restriction is None or where not in restriction.lists:
-            raise UnknownRestriction(
-                _unknown(where, name, [row.name for row in RESTRICTIONS.values() if where in row.lists])
-            )
-        found.append(restriction)
-    return found
+def _allowed(where: List) -> list[str]:
+    return [restriction.name for restriction in RESTRICTIONS.values() if where in restriction.lists]
 
 
-def _unknown(where: str, name: str, known: Sequence[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else f"; it may hold {', '.join(known)}"
-    return f"{where}_restrictions: {name!r} is no restriction that may stand there{hint}"
+def _unknown(word: str, allowed: Sequence[str]) -> str:
+    near, _ = nearest(word, allowed)
+    hint = f"did you mean {near}?" if near else f"it may hold {', '.join(allowed)}"
+    return f"{word!r} is no restriction that may stand here; {hint}"
