@@ -60,5 +60,7 @@ async def explain_login(settings: Settings, directory: Path, login: str, passwor
         residents.close()
         hashing.close()
     return Explanation(
-        verdict.steps, "the login succeeds" if verdict.identity else "the login fails", verdict.identity is not None
+        tuple(verdict.steps.lines()),
+        "the login succeeds" if verdict.identity else "the login fails",
+        verdict.identity is not None,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,10 +71,10 @@ def furnish(home: Home, plan: Plan) -> Iterator[str]:
 
 def _certify(home: Home, settings: Settings) -> Iterator[str]:
     ca = OwnCa(home.path / "tls" / "ca")
-    if not ca.exists():
+    if not ca.exists:
         facts = ca.create(f"Gatepost CA of {settings.hostname}")
         yield f"own CA: {facts.path}"
-    if not ca.has_issued(settings.hostname):
+    if settings.hostname not in ca.hosts():
         names = [settings.hostname, "localhost"] if settings.hostname.endswith(".test") else [settings.hostname]
         facts = ca.issue(names)
         yield f"certificate for {', '.join(names)}: {facts.path}"
@@ -102,6 +104,22 @@ def _write_secret(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(f"{text}\n")
+
+
+def demo_user(home: Path) -> str:
+    """Who a demo that root starts runs as: nobody, if nobody can reach this program and the home; else root.
+
+    Only a demo may run as root, because it listens on loopback alone (service.privileges).
+    """
+    if os.geteuid() != 0:
+        return ""
+    nobody = pwd.getpwnam("nobody")
+    program = [sys.executable, "-c", "import os, sys, gatepost.service.worker; os.stat(sys.argv[1])", str(home.parent)]
+    try:
+        subprocess.run(program, user=nobody.pw_uid, group=nobody.pw_gid, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "root"
+    return "nobody"
 
 
 def _hand_over(path: Path, user: str) -> None:

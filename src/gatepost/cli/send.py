@@ -38,7 +38,7 @@ PORTS: dict[str, tuple[int, Protection]] = {
     "--file", "file", type=click.File("rb"), help='A whole message, header and text, instead; "-" for standard input.'
 )
 @click.pass_obj
-def send(house: House, recipients: tuple[str, ...], sender: str, via: str, **options: object) -> None:
+def send(house: House, /, recipients: tuple[str, ...], sender: str, via: str, **options: object) -> None:
     """Send a message to RECIPIENTs through a server.
 
     The CA of the home folder is trusted besides the system's, so that it works with a server that has just been set up.

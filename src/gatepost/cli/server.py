@@ -30,10 +30,10 @@ def init(house: House, domain: str, hostname: str, user: str, demo: bool) -> Non
 
     What is there already is left alone.
     """
-    from gatepost.admin.furnish import Plan, furnish
+    from gatepost.admin.furnish import Plan, demo_user, furnish
     from gatepost.directory.edits import DirectoryError
     from gatepost.mail.address import BadAddress
-    from gatepost.net.own_ca import CaError
+    from gatepost.net.certificate_files import CaError
 
     if os.geteuid() == 0 and not user and not demo:
         raise click.ClickException("as root, say with --user who Gatepost shall run as, such as `--user gatepost`")
@@ -44,6 +44,8 @@ def init(house: House, domain: str, hostname: str, user: str, demo: bool) -> Non
             raise click.ClickException(
                 f"there is no user {user!r}; make one with `adduser --system --group --home {house.home} {user}`"
             ) from None
+    if demo and not user:
+        user = demo_user(house.home)
     plan = Plan(domain, hostname or f"mail.{domain}", user, demo)
     try:
         for line in furnish(Home(house.home), plan):

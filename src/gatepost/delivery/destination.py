@@ -163,11 +163,7 @@ class Destination:
     @property
     def is_pressed(self) -> bool:
         """Whether deliveries wait that no connection can take."""
-        return (
-            self._has_ready
-            and not self._resting
-            and (self._busy >= self._window or self._around.slots.is_exhausted)
-        )
+        return self._has_ready and not self._resting and (self._busy >= self._window or self._around.slots.is_exhausted)
 
     async def _run(self, run: _Run) -> None:
         try:
@@ -201,8 +197,9 @@ class Destination:
             return None
         while self._loaded:
             delivery = self._loaded.popleft()
-            if delivery.jobs:
+            if delivery.jobs and has_body(delivery):
                 return self._taken(delivery)
+            self._waiting.appendleft(delivery)  # its body had to go again
         while self._waiting and len(self._loading) < 2 * self._window:
             delivery = self._waiting.popleft()
             if not delivery.jobs:  # an operator took them away

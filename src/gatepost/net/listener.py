@@ -7,9 +7,12 @@ loses none of the others. Before that one is bound without it: else a second ser
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 import stat
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 from gatepost.config.endpoints import TcpAddress, UnixAddress
@@ -123,3 +126,23 @@ def _listening_inodes(table: Path, port: int) -> list[str]:
         return []
     # Columns: sl local_address rem_address st … inode; state 0A is LISTEN (proc(5)).
     return [row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port]
+
+
+def local_addresses() -> frozenset[str]:
+    """The IP addresses of this machine, as far as the kernel tells (Linux); at least those of the loopback interface."""
+    found = {"127.0.0.1", "::1"}
+    with suppress(OSError, ValueError):
+        found |= _local_ipv4(Path("/proc/net/fib_trie").read_text().splitlines())
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/net/if_inet6").read_text().splitlines():
+            found.add(str(ipaddress.IPv6Address(int(line.split()[0], 16))))
+    return frozenset(found)
+
+
+def _local_ipv4(lines: list[str]) -> set[str]:
+    # A line "|-- 192.0.2.1" is followed by "/32 host LOCAL" where the address is ours.
+    return {
+        above.split()[-1]
+        for above, line in pairwise(lines)
+        if line.strip().startswith("/32 host LOCAL") and "--" in above
+    }

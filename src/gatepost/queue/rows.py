@@ -28,7 +28,7 @@ _MESSAGE_COLUMNS = (
     "size, header_size, in_file, content"
 )
 _NEW_JOB_COLUMNS = "message, number, recipient, original, notify, orcpt, route, state, next_attempt_at"
-_JOB_COLUMNS = f"{_NEW_JOB_COLUMNS}, attempts, last_reason, last_status, delay_warned"
+JOB_COLUMNS = f"{_NEW_JOB_COLUMNS}, attempts, last_reason, last_status, delay_warned"
 
 
 def _insert(table: str, columns: str) -> str:
@@ -43,25 +43,25 @@ _DELETE_MESSAGE = """
 _SET_LAST_NUMBER = "UPDATE shard SET last_number = ? WHERE number = ?"
 
 # One JSON text holds all keys: one statement, whatever their number.
-_KEYS = "(SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
-_NUMBERS = "(SELECT value FROM json_each(?))"
+KEYS = "(SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
+NUMBERS = "(SELECT value FROM json_each(?))"
 _DEFER_JOB = """
     UPDATE job SET state = CASE state WHEN 'hold' THEN 'hold' ELSE 'waiting' END, next_attempt_at = ?,
         attempts = attempts + 1, last_reason = ?, last_status = ?, delay_warned = (delay_warned OR ?)
     WHERE message = ? AND number = ?"""
 
 _RECOVER_JOBS = "UPDATE job SET state = 'waiting', next_attempt_at = ? WHERE state = 'active'"
-_RELEASE_JOBS = f"{_RECOVER_JOBS} AND (message, number) IN {_KEYS}"
-_ACTIVATE_JOBS = f"UPDATE job SET state = 'active' WHERE (message, number) IN {_KEYS}"
-_ACTIVE_JOBS = f"SELECT message, number FROM job WHERE message IN {_NUMBERS} AND state = 'active'"
+_RELEASE_JOBS = f"{_RECOVER_JOBS} AND (message, number) IN {KEYS}"
+_ACTIVATE_JOBS = f"UPDATE job SET state = 'active' WHERE (message, number) IN {KEYS}"
+_ACTIVE_JOBS = f"SELECT message, number FROM job WHERE message IN {NUMBERS} AND state = 'active'"
 # Message after message, so that what is due longest is read first and a message is read once.
 _DUE_JOBS = """
     SELECT message, number, next_attempt_at FROM job
     WHERE state = 'waiting' AND next_attempt_at <= ? ORDER BY next_attempt_at, message LIMIT ?"""
-_JOBS = f"SELECT {_JOB_COLUMNS} FROM job WHERE (message, number) IN {_KEYS} ORDER BY message, number"
-_MESSAGES = f"SELECT {_MESSAGE_COLUMNS} FROM message WHERE number IN {_NUMBERS}"
-_SIZES = f"SELECT number, length(content) FROM message WHERE number IN {_NUMBERS}"
-_EXISTING = f"SELECT number FROM message WHERE number IN {_NUMBERS}"
+_JOBS = f"SELECT {JOB_COLUMNS} FROM job WHERE (message, number) IN {KEYS} ORDER BY message, number"
+_MESSAGES = f"SELECT {_MESSAGE_COLUMNS} FROM message WHERE number IN {NUMBERS}"
+_SIZES = f"SELECT number, length(content) FROM message WHERE number IN {NUMBERS}"
+_EXISTING = f"SELECT number FROM message WHERE number IN {NUMBERS}"
 _FIRST_DUE = "SELECT min(next_attempt_at) FROM job WHERE state = 'waiting'"
 _LAST_NUMBER = """
     SELECT max(last_number, coalesce((SELECT max(number) FROM message), 0)) FROM shard WHERE number = ?"""
@@ -167,22 +167,22 @@ def first_due_at(connection: sqlite3.Connection) -> float | None:
 
 def activate(connection: sqlite3.Connection, jobs: Iterable[JobKey]) -> None:
     """Mark jobs as being in memory."""
-    connection.execute(_ACTIVATE_JOBS, (_keys(jobs),))
+    connection.execute(_ACTIVATE_JOBS, (key_list(jobs),))
 
 
 def release(connection: sqlite3.Connection, jobs: Iterable[JobKey], now: float) -> None:
     """Active jobs wait again and are due `now`; those put on hold stay so."""
-    connection.execute(_RELEASE_JOBS, (now, _keys(jobs)))
+    connection.execute(_RELEASE_JOBS, (now, key_list(jobs)))
 
 
 def active_jobs(connection: sqlite3.Connection, messages: Iterable[int]) -> list[JobKey]:
     """Which jobs of these messages are marked as being in memory."""
-    return connection.execute(_ACTIVE_JOBS, (_numbers(messages),)).fetchall()
+    return connection.execute(_ACTIVE_JOBS, (number_list(messages),)).fetchall()
 
 
 def existing(connection: sqlite3.Connection, messages: Iterable[int]) -> set[int]:
     """Which of these messages there are."""
-    return {number for (number,) in connection.execute(_EXISTING, (_numbers(messages),))}
+    return {number for (number,) in connection.execute(_EXISTING, (number_list(messages),))}
 
 
 def load(
@@ -197,15 +197,21 @@ def load(
         messages = _first_up_to(connection, list(messages), max_bytes)
         chosen = set(messages)
         jobs = [key for key in jobs if key[0] in chosen]
-    loaded = {row[0]: _message(row, bodies) for row in connection.execute(_MESSAGES, (_numbers(messages),))}
-    for row in connection.execute(_JOBS, (_keys(jobs),)):
+    loaded = {row[0]: _message(row, bodies) for row in connection.execute(_MESSAGES, (number_list(messages),))}
+    for row in connection.execute(_JOBS, (key_list(jobs),)):
         if row[0] in loaded:
-            loaded[row[0]].jobs.append(_job(row))
+            loaded[row[0]].jobs.append(job_of(row))
     return [loaded[number] for number in messages if number in loaded]
 
 
+def load_body(connection: sqlite3.Connection, number: int, bodies: Path) -> Body | None:
+    """The body of one message, None where there is no such message."""
+    row = connection.execute(_MESSAGES, (number_list([number]),)).fetchone()
+    return None if row is None else _body(row, bodies)
+
+
 def _first_up_to(connection: sqlite3.Connection, messages: list[int], max_bytes: int) -> list[int]:
-    sizes = dict(connection.execute(_SIZES, (_numbers(messages),)))
+    sizes = dict(connection.execute(_SIZES, (number_list(messages),)))
     total = 0
     for at, number in enumerate(messages):
         total += sizes.get(number, 0)
@@ -215,36 +221,37 @@ def _first_up_to(connection: sqlite3.Connection, messages: list[int], max_bytes:
 
 
 def _message(row: Row, bodies: Path) -> QueuedMessage:
-    number, sender, recipients, eight_bit, smtputf8, ret, envid, arrived_at, is_bounce, size, header_size = row[:11]
-    in_file, content = row[11:]
+    number, sender, recipients, eight_bit, smtputf8, ret, envid, arrived_at, is_bounce = row[:9]
     return QueuedMessage(
         number=number,
         envelope=Envelope(
-            sender=_address(sender) if sender else None,
+            sender=address_of(sender) if sender else None,
             recipients=_recipients(recipients),
             eight_bit=bool(eight_bit),
             smtputf8=bool(smtputf8),
             ret=ret,
             envid=envid,
         ),
-        body=Body(
-            size=size,
-            header=content[:header_size],
-            content=None if in_file else content,
-            path=bodies / queue_id(number) if in_file else None,
-        ),
+        body=_body(row, bodies),
         arrived_at=arrived_at,
         is_bounce=bool(is_bounce),
     )
 
 
-def _job(row: Row) -> Job:
+def _body(row: Row, bodies: Path) -> Body:
+    size, header_size, in_file, content = row[9:]
+    header = content[:header_size]
+    return Body(size, header, path=bodies / queue_id(row[0])) if in_file else Body(size, header, content)
+
+
+def job_of(row: Row) -> Job:
+    """A row of JOB_COLUMNS as a job."""
     _, number, recipient, original, notify, orcpt, route, state, next_attempt_at, attempts, reason, status, warned = row
     wishes = cast("frozenset[Notify]", frozenset(notify.split(",") if notify else ()))
     return Job(
         number=number,
-        recipient=Recipient(_address(recipient), wishes, orcpt),
-        original=_address(original),
+        recipient=Recipient(address_of(recipient), wishes, orcpt),
+        original=address_of(original),
         route=parse_route(route),
         state=JobState(state),
         attempts=attempts,
@@ -255,7 +262,8 @@ def _job(row: Row) -> Job:
     )
 
 
-def _address(text: str) -> Address:
+def address_of(text: str) -> Address:
+    """An address as it was stored."""
     try:
         return parse_address(text)
     except BadAddress:  # the bare postmaster, or one that an older Gatepost took: it was accepted, so it goes on
@@ -279,7 +287,7 @@ def _recipients(text: str) -> tuple[Recipient, ...]:
     for entry in json.loads(text):
         address, notify, orcpt = (entry, "", "") if isinstance(entry, str) else entry
         wishes = cast("frozenset[Notify]", frozenset(notify.split(",") if notify else ()))
-        recipients.append(Recipient(_address(address), wishes, orcpt))
+        recipients.append(Recipient(address_of(address), wishes, orcpt))
     return tuple(recipients)
 
 
@@ -288,9 +296,11 @@ def _storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def _keys(jobs: Iterable[JobKey]) -> str:
+def key_list(jobs: Iterable[JobKey]) -> str:
+    """What KEYS takes."""
     return f"[{','.join([f'[{message},{number}]' for message, number in jobs])}]"
 
 
-def _numbers(messages: Iterable[int]) -> str:
+def number_list(messages: Iterable[int]) -> str:
+    """What NUMBERS takes."""
     return f"[{','.join(map(str, messages))}]"

@@ -33,7 +33,7 @@ from gatepost.mail.queue_id import QueueIdSource, queue_id
 from gatepost.queue import rows
 from gatepost.queue.bodies import BodyWriter, file_errors, remove, sweep, sync_file
 from gatepost.queue.lock import ShardLock
-from gatepost.queue.records import JobResult, JobState, NewMessage, QueuedMessage
+from gatepost.queue.records import Body, JobResult, JobState, NewMessage, QueuedMessage
 from gatepost.queue.rows import JobKey
 from gatepost.queue.statistics import QueueStatistics, read_statistics
 from gatepost.queue.writer import Addition, Writer
@@ -136,8 +136,8 @@ class QueueShard:
     def add(self, message: NewMessage, *, keep_active: bool = True) -> asyncio.Future[QueuedMessage]:
         """Store a message; done when it is on disk. Fails with StorageFull or StorageUnavailable: nothing was stored.
 
-        Its jobs are active, and the caller has them, but for those that are already on HOLD. With `keep_active` False
-        they wait and are due at once: the result has no jobs, and `take_due` will give them. So it goes with a message
+        Its jobs are active and the caller has them, but for those handed in on HOLD. With `keep_active` False they wait
+        and are due at once, `activated_at` is 0, and it is `take_due` that gives them out. So it goes with a message
         whose future was cancelled.
         """
         stored: asyncio.Future[QueuedMessage] = self._loop.create_future()
@@ -145,11 +145,11 @@ class QueueShard:
             stored.set_exception(StorageUnavailable(self._path, "this part of the queue is closed"))
             return stored
         now = self._clock.now()
-        jobs = [job for job in message.jobs if job.state is not JobState.HOLD] if keep_active else []
-        job_rows = rows.job_rows(message, JobState.ACTIVE if keep_active else JobState.WAITING, now)
-        addition = Addition(message, jobs, stored, rows.message_row(message), job_rows)
-        for job in jobs:
-            self._leased.add((message.number, job.number))
+        state = JobState.ACTIVE if keep_active else JobState.WAITING
+        job_rows = rows.job_rows(message, state, now)
+        addition = Addition(message, stored, keep_active, rows.message_row(message), job_rows)
+        if keep_active:
+            self._leased.update(addition.keys())
         if message.body.path is None:
             self._writer.add(addition)
         else:
@@ -183,17 +183,21 @@ class QueueShard:
                 if not stored.done():
                     stored.set_exception(addition.error)
             elif stored.done():  # cancelled: it is stored all the same, and nobody has it in memory
-                self._let_go(addition.keys())
+                if addition.keep_active:
+                    self._let_go(addition.keys())
             else:
+                jobs = addition.jobs()
+                for job in jobs:
+                    job.state = JobState.ACTIVE if addition.keep_active else JobState.WAITING
                 stored.set_result(
                     QueuedMessage(
                         number=message.number,
                         envelope=message.envelope,
                         body=message.body,
                         arrived_at=message.arrived_at,
-                        jobs=addition.jobs,
+                        jobs=jobs,
                         is_bounce=message.is_bounce,
-                        activated_at=now,
+                        activated_at=now if addition.keep_active else 0.0,
                     )
                 )
 
@@ -257,6 +261,18 @@ class QueueShard:
     async def next_due_at(self) -> float | None:
         """When the next waiting job is due (seconds since 1970; may be past); None where none waits."""
         return await self._writer.call(rows.first_due_at)
+
+    async def existing(self, numbers: Collection[int]) -> set[int]:
+        """Which of these messages still have jobs, counting all results handed in before. Raises StorageError."""
+        return await self._writer.call(lambda connection: rows.existing(connection, numbers))
+
+    async def body(self, number: int) -> Body:
+        """The body of a message, read again; in memory where it is small. Raises StorageError, or LookupError where there
+        is no such message."""
+        body = await self._writer.call(lambda connection: rows.load_body(connection, number, self._bodies))
+        if body is None:
+            raise LookupError(f"{queue_id(number)} is no longer in the queue")
+        return body
 
     async def changed(self, numbers: Collection[int]) -> dict[int, frozenset[int]]:
         """Which jobs of each of these messages are still to be done, after an operator changed some.

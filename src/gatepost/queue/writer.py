@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 from gatepost.mail.queue_id import queue_id
 from gatepost.queue import rows
 from gatepost.queue.bodies import remove, sync_folder
-from gatepost.queue.records import Job, JobResult, NewMessage, QueuedMessage
+from gatepost.queue.records import Job, JobResult, JobState, NewMessage, QueuedMessage
 from gatepost.queue.rows import JobKey, Row
 from gatepost.storage.errors import StorageError, StorageLocked, StorageUnavailable, storage_errors
 from gatepost.storage.sqlite import transaction
@@ -48,15 +48,20 @@ class Addition:
     """A message on its way into the database, and who waits for it. `error` says why it did not get there."""
 
     message: NewMessage
-    jobs: list[Job]  # those that the caller will have in memory
     stored: asyncio.Future[QueuedMessage]
+    keep_active: bool
     message_row: Row
     job_rows: list[Row]
     error: Exception | None = None
 
+    def jobs(self) -> list[Job]:
+        """Its jobs but for those on hold."""
+        return [job for job in self.message.jobs if job.state is not JobState.HOLD]
+
     def keys(self) -> list[JobKey]:
         """The names of `jobs`."""
-        return [(self.message.number, job.number) for job in self.jobs]
+        number = self.message.number
+        return [(number, job.number) for job in self.message.jobs if job.state is not JobState.HOLD]
 
 
 @dataclass(slots=True, eq=False)

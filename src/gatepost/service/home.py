@@ -65,6 +65,7 @@ class Home:
         """Make what is missing and bring the databases up to date, as the home's owner. Raises StorageError, OSError."""
         workers = settings.workers or os.cpu_count() or 1
         with self._owned():
+            self.queue.mkdir(mode=0o700, exist_ok=True)
             for number in range(workers):
                 self.shard(number).mkdir(mode=0o700, parents=True, exist_ok=True)
                 migrate(self.shard(number) / "queue.sqlite", "queue")

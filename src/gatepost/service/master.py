@@ -18,8 +18,9 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
-from gatepost.config.endpoints import parse_listen_address
+from gatepost.config.endpoints import UnixAddress, parse_listen_address
 from gatepost.config.settings import Settings
 from gatepost.mail.clock import SystemClock
 from gatepost.net.listener import ListenError, listen
@@ -68,7 +69,7 @@ class Master:
             self._home.prepare(settings)
             count = settings.workers or os.cpu_count() or 1
             sockets = await self._listen(settings, count, patient=left_behind)
-            drop_privileges(settings.user, settings.group)
+            drop_privileges(settings.user, settings.group, demo=_is_demo(settings))
             _raise_file_limit()
             self._journal = open_journal(
                 settings.log, home=self._home.path, hostname=settings.hostname, clock=SystemClock()
@@ -249,6 +250,12 @@ class Master:
 def serve(home: Home, say_ready: asyncio.Future[Settings] | None = None) -> None:
     """Run a master to its end. Raises MasterError, SettingsError, HomeBusy, PrivilegeError."""
     asyncio.run(Master(home).run(say_ready))
+
+
+def _is_demo(settings: Settings) -> bool:
+    """Whether all listeners are on loopback."""
+    addresses = [parse_listen_address(listener.address) for listener in settings.listener]
+    return all(isinstance(address, UnixAddress) or ip_address(address.host).is_loopback for address in addresses)
 
 
 def _raise_file_limit() -> None:

@@ -8,6 +8,7 @@ A blank after `FROM:` and `TO:` is taken, as many clients send one; missing angl
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -193,17 +194,13 @@ def _vrfy(verb: str, argument: str) -> Vrfy:
     return Vrfy(argument.strip())
 
 
-def _bare(value: Command) -> Command:
-    return value
-
-
 def _without_argument(value: Command, verb: str, argument: str) -> Command:
     if argument.strip():
         raise _syntax(verb)
     return value
 
 
-_PARSERS = {
+_PARSERS: dict[str, Callable[[str, str], Command]] = {
     "HELO": _helo,
     "EHLO": _helo,
     "LHLO": _helo,
