@@ -26,7 +26,8 @@ DAEMONS = Path("/usr/lib/postfix/sbin")  # Debian's daemon_directory
 START_TIME, STOP_TIME = 20.0, 20.0  # seconds
 
 _QUEUE_FOLDERS = (
-    "active bounce corrupt defer deferred flush hold incoming maildrop pid private public saved trace".split()
+    *("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming"),
+    *("maildrop", "pid", "private", "public", "saved", "trace"),
 )
 
 _SERVICES = {
@@ -120,7 +121,7 @@ class PostfixInstance:
         deadline = time.monotonic() + START_TIME
         while not self._greets():
             if self._master.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"Postfix did not start:\n{self.log()}")
+                raise AssertionError(f"Postfix did not start:\n{self.log()}{self._complaints()}")
             time.sleep(0.02)
 
     def stop(self) -> None:
@@ -177,7 +178,6 @@ class PostfixInstance:
             "smtpd_peername_lookup": "no",
             "smtpd_relay_restrictions": "permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination",
             "biff": "no",
-            "import_environment": "TZ=UTC",
         }
 
     def _keeping(self, mailboxes: tuple[str, ...]) -> dict[str, str]:
@@ -186,6 +186,7 @@ class PostfixInstance:
         owner = pwd.getpwnam("postfix")
         table = self.folder / "mailboxes"
         table.write_text("".join(f"{address} {address}/\n" for address in mailboxes))
+        os.utime(table, (time.time() - 60,) * 2)
         return {
             "virtual_mailbox_domains": ", ".join(sorted({address.rpartition("@")[2] for address in mailboxes})),
             "virtual_mailbox_maps": f"texthash:{table}",
@@ -210,7 +211,10 @@ class PostfixInstance:
         for name in ("data", "mail"):
             os.chown(self.folder / name, owner, -1)
         settings = "".join(f"{name} = {value}\n" for name, value in self._main_cf.items())
-        (self.folder / "etc" / "main.cf").write_text(settings)
+        main_cf = self.folder / "etc" / "main.cf"
+        main_cf.write_text(settings)
+        # Postfix does not read a file that may still be written: it waits until its time stamp is seconds old.
+        os.utime(main_cf, (time.time() - 60,) * 2)
         services = "".join(f"{name} {rest}\n" for name, rest in self._services.items())
         (self.folder / "etc" / "master.cf").write_text(services)
 
@@ -221,22 +225,35 @@ class PostfixInstance:
         except (OSError, smtplib.SMTPException):
             return False
 
+    def _complaints(self) -> str:
+        """What is wrong with its two files: master tells nobody of it before its log is open."""
+        command = [require("postconf"), "-c", str(self.folder / "etc"), "-n"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30).stderr
+
     def _end(self, master: subprocess.Popen[bytes]) -> None:
         """SIGTERM to the master, which passes it on; SIGKILL for what of its group is left in the end."""
-        master.terminate()
+        master.terminate()  # does nothing where it has ended by itself
         deadline = time.monotonic() + STOP_TIME
-        while self._group_lives(master):
+        while processes_of_group(master.pid):
             if time.monotonic() > deadline:
                 os.killpg(master.pid, signal.SIGKILL)
             time.sleep(0.01)
+        master.wait(STOP_TIME)
 
-    def _group_lives(self, master: subprocess.Popen[bytes]) -> bool:
-        master.poll()  # reaps it
-        try:
-            os.killpg(master.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
+
+def processes_of_group(group: int) -> list[int]:
+    """The processes of a process group that still run. Those that ended and were not reaped yet do not count."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                # proc(5): pid (comm) state ppid pgrp …; comm may hold blanks and parentheses
+                state, _, pgrp = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+            except (OSError, ValueError):
+                continue  # it ended while we looked
+            if int(pgrp) == group and state not in "ZX":
+                found.append(int(entry.name))
+    return found
 
 
 def refuses_connections(port: int) -> bool:

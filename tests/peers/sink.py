@@ -7,6 +7,7 @@ asked before each command and may give another reply than 250, or have the conne
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 import threading
@@ -74,7 +75,7 @@ class SmtpSink:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="smtp-sink", daemon=True)
         self._server: asyncio.Server | None = None
-        self._sessions: set[asyncio.Task[None]] = set()
+        self._sessions: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     def __enter__(self) -> SmtpSink:
         self._thread.start()
@@ -130,22 +131,28 @@ class SmtpSink:
     async def _close(self) -> None:
         assert self._server is not None
         self._server.close()
-        for session in list(self._sessions):
+        await _turns(10)  # connections the loop has accepted already become sessions
+        sessions = dict(self._sessions)
+        for session in sessions:
             session.cancel()
-        await asyncio.gather(*self._sessions, return_exceptions=True)
-        await self._server.wait_closed()
+        await asyncio.gather(*sessions, return_exceptions=True)
+        for writer in sessions.values():
+            writer.transport.abort()  # one cancelled before its first step has closed nothing
+        await _turns(10)  # the transports close their sockets
+        await asyncio.wait_for(self._server.wait_closed(), 5)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        session = asyncio.current_task()
-        assert session is not None
-        self._sessions.add(session)
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        session = self._loop.create_task(self._serve(_Session(self, reader, writer, self.connections), writer))
+        self._sessions[session] = writer
+        session.add_done_callback(self._sessions.pop)
+
+    async def _serve(self, session: _Session, writer: asyncio.StreamWriter) -> None:
         try:
-            await _Session(self, reader, writer, self.connections).run()
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the peer went away, or the test is over
+            await session.run()
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
+            pass  # the peer went away or sent no line end, or the test is over
         finally:
-            self._sessions.discard(session)
             writer.close()
             try:
                 await writer.wait_closed()
@@ -156,6 +163,11 @@ class SmtpSink:
         with self._news:
             self._messages.append(message)
             self._news.notify_all()
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 class _Drop(OSError):
@@ -192,11 +204,11 @@ class _Session:
                 self._helo, self._transaction = rest, _Transaction()
                 self._reply(verb, rest, self._greeting() if verb == "EHLO" else "250 sink.test")
             case "MAIL" | "RCPT":
-                path, parameters = _path(rest)
-                if self._reply(verb, rest, "250 2.1.0 Ok"):
-                    self._note(verb, (path, parameters))
+                self._address(verb, rest)
             case "DATA":
-                if self._reply(verb, rest, "354 End data with <CR><LF>.<CR><LF>"):
+                if not self._transaction.recipients:
+                    self._send("503 5.5.1 No recipients")
+                elif self._reply(verb, rest, "354 End data with <CR><LF>.<CR><LF>"):
                     await self._content()
             case "RSET":
                 self._transaction = _Transaction()
@@ -214,11 +226,17 @@ class _Session:
                 self._reply(verb, rest, "500 5.5.2 Command unknown")
         return True
 
-    def _note(self, verb: str, path: tuple[str, tuple[str, ...]]) -> None:
-        if verb == "MAIL":
-            self._transaction = _Transaction(path)
-        else:
-            self._transaction.recipients.append(path)
+    def _address(self, verb: str, rest: str) -> None:
+        path = _path(rest)
+        if path is None:
+            self._send("501 5.5.4 No path")
+        elif verb == "RCPT" and self._transaction.sender is None:
+            self._send("503 5.5.1 No sender")
+        elif self._reply(verb, rest, "250 2.1.0 Ok"):
+            if verb == "MAIL":
+                self._transaction = _Transaction(path)
+            else:
+                self._transaction.recipients.append(path)
 
     async def _content(self) -> None:
         await self._writer.drain()
@@ -262,17 +280,13 @@ class _Session:
         self._writer.write(reply.encode() + b"\r\n")
 
 
-def _path(rest: str) -> tuple[str, tuple[str, ...]]:
+_PATH = re.compile(r"""[^<]*<((?:"(?:[^"\\]|\\.)*"|[^">])*)>(.*)""", re.DOTALL)
+
+
+def _path(rest: str) -> tuple[str, tuple[str, ...]] | None:
     """`FROM:<a@b> SIZE=1` as (`a@b`, (`SIZE=1`,)). A quoted local part may hold `>` and blanks."""
-    opened = rest.index("<")
-    at, quoted = opened + 1, False
-    while quoted or rest[at] != ">":
-        if rest[at] == "\\":
-            at += 1
-        elif rest[at] == '"':
-            quoted = not quoted
-        at += 1
-    return rest[opened + 1 : at], tuple(rest[at + 1 :].split())
+    found = _PATH.fullmatch(rest)
+    return (found[1], tuple(found[2].split())) if found else None
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 20.0) -> None:

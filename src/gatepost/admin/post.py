@@ -41,6 +41,11 @@ def plain_message(sender: str, recipients: tuple[str, ...], subject: str, text: 
     return message.as_bytes()
 
 
+def _with_crlf(content: bytes) -> bytes:
+    """Lines end in CRLF on the wire, whatever they end in on disk (RFC 5321 §2.3.8)."""
+    return b"\r\n".join(content.splitlines()) + b"\r\n"
+
+
 def post(submission: Submission) -> list[str]:
     """Send it. Gives one line for each recipient that was refused. Raises OSError, smtplib.SMTPException."""
     context = ssl.create_default_context(cafile=str(submission.ca) if submission.ca is not None else None)
@@ -50,7 +55,7 @@ def post(submission: Submission) -> list[str]:
             client.starttls(context=context)
         if submission.user:
             client.login(submission.user, submission.password)
-        refused = client.sendmail(submission.sender, submission.recipients, submission.content)
+        refused = client.sendmail(submission.sender, submission.recipients, _with_crlf(submission.content))
     return [f"{address}: {code} {text.decode(errors='replace')}" for address, (code, text) in refused.items()]
 
 

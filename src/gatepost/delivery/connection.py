@@ -24,7 +24,7 @@ import asyncio
 import os
 import ssl
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -152,6 +152,15 @@ class Connection(asyncio.Protocol):
         self._end(None)
         if self._transport is not None:
             self._transport.abort()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the socket is closed."""
+        return self._closed.done()
+
+    def when_closed(self, tell: Callable[[Connection], None]) -> None:
+        """Call `tell` once the socket is closed."""
+        self._closed.add_done_callback(lambda _: tell(self))
 
     async def wait_closed(self) -> None:
         """Until the socket is closed."""

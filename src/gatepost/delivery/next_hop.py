@@ -28,8 +28,9 @@ from gatepost.mail.outcome import Deferred, Failed
 from gatepost.net.dns import Dns, DnsFailure, MailExchange, NameNotFound
 
 SMTP_PORT = 25
+MAX_EXCHANGES = 20  # MX hosts looked at
 
-_FORM = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]+))(?::(\d{1,5}))?")
+_FORM = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]+))(?::([0-9]{1,5}))?")
 
 
 class BadNextHop(ValueError):
@@ -150,7 +151,7 @@ class NextHops:
     async def _of_exchanges(self, hop: NextHop, exchanges: list[MailExchange]) -> list[HostAddress]:
         found: list[HostAddress] = []
         trouble: Deferred | Failed | None = None
-        for _, group in groupby(exchanges, key=lambda exchange: exchange.preference):
+        for _, group in groupby(exchanges[:MAX_EXCHANGES], key=lambda exchange: exchange.preference):
             equals = list(group)
             self._random.shuffle(equals)
             of_group: list[HostAddress] = []

@@ -39,7 +39,7 @@ class RemoteAgent:
     def __init__(self, next_hops: NextHops, terms: Terms) -> None:
         self._next_hops = next_hops
         self._terms = terms
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: set[Connection] = set()
 
     async def run(self, next_hop: str, work: Work) -> None:
         """Work off `work` until a kept connection has been idle for its time, or no connection can be had."""
@@ -50,9 +50,10 @@ class RemoteAgent:
 
     async def close(self) -> None:
         """Drop connections that are still saying goodbye."""
-        for task in list(self._closing):
-            task.cancel()
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        closing = list(self._closing)
+        for connection in closing:
+            connection.abort()
+        await asyncio.gather(*(connection.wait_closed() for connection in closing))
 
     async def _try_hosts(self, next_hop: str, work: Work, attempts: list[Attempt]) -> list[Attempt]:
         """One walk through the hosts; what is left starts afresh."""
@@ -89,19 +90,12 @@ class RemoteAgent:
 
     def _see_off(self, connection: Connection) -> None:
         connection.quit()
-        task = asyncio.get_running_loop().create_task(_closed(connection))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        if not connection.is_closed:
+            self._closing.add(connection)
+            connection.when_closed(self._closing.discard)
 
 
 _NOBODY = Deferred("none", "no host of the next hop could be asked", "4.4.1", site_failed=True)
-
-
-async def _closed(connection: Connection) -> None:
-    try:
-        await connection.wait_closed()
-    finally:
-        connection.abort()
 
 
 def _give_up(attempts: list[Attempt], work: Work, outcome: Outcome) -> None:

@@ -180,6 +180,7 @@ def _jobs(envelope: Envelope, resolutions: Iterable[Resolution]) -> list[Job]:
     for recipient, resolution in zip(envelope.recipients, resolutions, strict=True):
         for target in resolution.targets:
             if target.address.key not in jobs:
-                final = replace(recipient, address=target.address)
+                same = target.address == recipient.address
+                final = recipient if same else replace(recipient, address=target.address)
                 jobs[target.address.key] = Job(len(jobs), final, recipient.address, target.route)
     return list(jobs.values())

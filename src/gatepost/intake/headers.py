@@ -6,9 +6,8 @@ over what came in stay good (a submission is signed after this).
 
 from __future__ import annotations
 
-from email.utils import formatdate
-
 from gatepost.mail.content import header_fields, without_fields
+from gatepost.mail.trace import date_text
 
 _NEVER_ON = frozenset({b"bcc", b"resent-bcc"})  # RFC 5322 §3.6.3: the blind copies stay blind
 
@@ -21,7 +20,7 @@ def completed_submission(header: bytes, *, sender: str, queue_id: str, hostname:
     if b"from" not in present and sender:
         added.append(f"From: <{sender}>\r\n")
     if b"date" not in present:
-        added.append(f"Date: {formatdate(at, localtime=True)}\r\n")
+        added.append(f"Date: {date_text(int(at))}\r\n")
     if b"message-id" not in present:
         added.append(f"Message-ID: <{queue_id}@{hostname}>\r\n")
     return "".join(added).encode() + header
@@ -29,7 +28,10 @@ def completed_submission(header: bytes, *, sender: str, queue_id: str, hostname:
 
 def message_id(header: bytes) -> str:
     """The Message-ID for the log, "" where there is none."""
-    for name, value in header_fields(header):
+    at = (b"\n" + header).lower().find(b"\nmessage-id")
+    if at < 0:
+        return ""
+    for name, value in header_fields(header[at:]):
         if name == b"message-id":
             return value.decode("utf-8", "replace")
     return ""

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gatepost.mail.content import header_length
 from gatepost.mail.reply import Reply
 from gatepost.mail.trace import count_received
 from gatepost.queue.bodies import BodyWriter
 from gatepost.queue.records import Body
 from gatepost.storage.errors import StorageError, StorageFull
+
+_EMPTY_LINE = b"\r\n\r\n"
 
 HEADER_TOO_BIG = Reply(552, "5.3.4", "Header block is larger than this server takes")
 TOO_MANY_HOPS = Reply(554, "5.4.6", "Too many hops: the message goes in a circle")
@@ -45,7 +46,7 @@ class Incoming:
     def __init__(self, writer: BodyWriter, rules: HeaderRules) -> None:
         self._writer = writer
         self._rules = rules
-        self._held = b""
+        self._held = bytearray()
         self._in_header = True
         self.refusal: Reply | None = None
         self.cause = ""  # for the operator
@@ -63,21 +64,24 @@ class Incoming:
             self._refuse(storage_reply(error), str(error))
 
     def _write_header(self, piece: bytes) -> None:
-        self._held += piece
-        length = header_length(self._held)
-        complete = length < len(self._held)
+        held = self._held
+        before = max(0, len(held) - 3)  # the empty line may lie across pieces; what was searched is not searched again
+        held += piece
+        end = held.find(_EMPTY_LINE, before)
+        length = 0 if held.startswith(b"\r\n") else end + 2 if end >= 0 else len(held)
         if length > self._rules.size_limit:
             self._refuse(HEADER_TOO_BIG)
-        elif complete:
-            self._end_header(self._held[:length], self._held[length:])
+        elif length < len(held):
+            self._end_header(bytes(held[:length]), bytes(held[length:]))
 
     def _end_header(self, header: bytes, rest: bytes) -> None:
         self._in_header = False
-        self._held = b""
-        if (
-            header.count(b"eceived:") > self._rules.hopcount_limit
-            and count_received(header) > self._rules.hopcount_limit
-        ):
+        self._held.clear()
+        if header.startswith((b" ", b"\t")):
+            # It would be read as the rest of what we put on top of it. So there is no header, and all is text.
+            header, rest = b"", b"\r\n" + header + rest
+        limit = self._rules.hopcount_limit
+        if header.lower().count(b"received") > limit and count_received(header) > limit:  # RFC 5321 §6.3
             self._refuse(TOO_MANY_HOPS)
             return
         self._writer.write(self._rules.dress(header) + rest)
@@ -86,7 +90,7 @@ class Incoming:
         """All pieces have come."""
         if self.refusal is None and self._in_header:
             try:
-                self._end_header(self._held, b"")
+                self._end_header(bytes(self._held), b"")
             except StorageError as error:
                 self._refuse(storage_reply(error), str(error))
         if self.refusal is not None:
@@ -99,7 +103,7 @@ class Incoming:
 
     def discard(self) -> None:
         """It will not be accepted; nothing of it is kept."""
-        self._held = b""
+        self._held.clear()
         self._writer.discard()
 
     def _refuse(self, reply: Reply, cause: str = "") -> None:

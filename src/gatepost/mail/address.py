@@ -133,6 +133,8 @@ def _parse_literal(text: str) -> str:
     if not text.endswith("]"):
         raise BadAddress("address literal has no closing bracket")
     inside = text[1:-1]
+    if "%" in inside:  # a scope (RFC 4007 §11) is for one machine, and the rest of it could be any text
+        raise BadAddress("malformed address literal")
     try:
         if inside[:5].lower() == "ipv6:":  # RFC 5321 §4.1.3
             return f"[IPv6:{ipaddress.IPv6Address(inside[5:])}]"

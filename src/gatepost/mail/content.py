@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_FIELD = re.compile(rb"([\x21-\x39\x3b-\x7e]+)[ \t]*:((?:[^\r\n]|\r\n[ \t])*)(?:\r\n|$)")  # RFC 5322 §2.2, obs-optional
-_FOLD = re.compile(rb"\r\n(?=[ \t])")
+_NAME = re.compile(rb"([\x21-\x39\x3b-\x7e]+)[ \t]*:")  # RFC 5322 §2.2, §4.5.8 obs-optional
+_BLANK = (b" ", b"\t")
 
 
 def header_length(content: bytes) -> int:
@@ -22,25 +22,30 @@ def header_length(content: bytes) -> int:
 
 
 def header_fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(lower-case name, unfolded stripped value) of each well-formed field, in order; stops at a line that is none."""
-    at = 0
-    while at < len(header):
-        found = _FIELD.match(header, at)
-        if found is None:
-            return
-        yield found[1].lower(), _FOLD.sub(b"", found[2]).strip(b" \t")
-        at = found.end()
+    """(lower-case name, unfolded stripped value) of each field, in order; a line that is none is passed over."""
+    for at, end in _lines(header):
+        found = _NAME.match(header, at, end)
+        if found is not None:
+            yield found[1].lower(), header[found.end() : end].replace(b"\r\n", b"").strip(b" \t")
 
 
 def without_fields(header: bytes, names: frozenset[bytes]) -> bytes:
     """The header block without the fields of these lower-case names; every other byte stays as it is."""
     kept = []
+    for at, end in _lines(header):
+        found = _NAME.match(header, at, end)
+        if found is None or found[1].lower() not in names:
+            kept.append(header[at:end])
+    return b"".join(kept)
+
+
+def _lines(header: bytes) -> Iterator[tuple[int, int]]:
+    """Where each line begins and ends, its CRLF and what is folded onto it included. Linear in time, whatever comes."""
     at = 0
     while at < len(header):
-        found = _FIELD.match(header, at)
-        if found is None:
-            break
-        if found[1].lower() not in names:
-            kept.append(found[0])
-        at = found.end()
-    return b"".join(kept) + header[at:]
+        end = header.find(b"\r\n", at)
+        while end >= 0 and header.startswith(_BLANK, end + 2):
+            end = header.find(b"\r\n", end + 2)
+        end = end + 2 if end >= 0 else len(header)
+        yield at, end
+        at = end

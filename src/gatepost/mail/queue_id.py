@@ -11,6 +11,8 @@ because Postfix had used a queue ID again.)
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from gatepost.mail.clock import Clock
 
 ALPHABET = "0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz"
@@ -28,6 +30,7 @@ class BadQueueId(ValueError):
     """Not a queue ID."""
 
 
+@lru_cache(maxsize=4096)
 def queue_id(number: int) -> str:
     """The twelve characters of a number."""
     text = ""

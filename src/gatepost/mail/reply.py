@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-MAX_LINE = 512  # RFC 5321 §4.5.3.1.5, with CRLF
+MAX_LINE = 512  # octets with CRLF, RFC 5321 §4.5.3.1.5
 
-_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: +|$)")
+_SURELY_SHORT = 120  # characters, of four bytes at most
+
+_ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: +|$)")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -49,25 +51,36 @@ class Reply:
 
     def encode(self) -> bytes:
         """The bytes for the wire, CRLF included. Control characters become `?`; overlong lines are cut."""
-        return b"".join(line.encode("utf-8", "replace") + b"\r\n" for line in self._lines())
-
-    def _lines(self) -> list[str]:
+        if self.text.isprintable() and len(self.text) < _SURELY_SHORT:
+            return f"{self.code} {self.enhanced}{' ' * bool(self.enhanced)}{self.text}\r\n".encode("utf-8", "replace")
         prefix = f"{self.enhanced} " if self.enhanced else ""
-        texts = [_UNSAFE.sub("?", text) for text in self.text.split("\n")]
-        room = MAX_LINE - len(prefix) - 6
+        texts = self.text.split("\n")
         last = len(texts) - 1
-        return [f"{self.code}{' ' if at == last else '-'}{prefix}{text[:room]}" for at, text in enumerate(texts)]
+        return b"".join(
+            _line(f"{self.code}{' ' if at == last else '-'}{prefix}{_UNSAFE.sub('?', text)}")
+            for at, text in enumerate(texts)
+        )
+
+
+def _line(text: str) -> bytes:
+    line = text.encode("utf-8", "replace")
+    if len(line) > MAX_LINE - 2:
+        line = line[: MAX_LINE - 2].decode("utf-8", "ignore").encode()  # no half characters
+    return line + b"\r\n"
 
 
 def reply_from_lines(lines: list[tuple[int, str]]) -> Reply:
-    """A reply out of a peer's lines (code, rest of the line). The enhanced status is taken off where all carry it."""
+    """A reply out of a peer's lines (code, rest of the line), at least one.
+
+    The enhanced status is that of the first line that has one of the code's class; it is taken off every line that bears it.
+    """
     code = lines[0][0]
     enhanced = ""
     texts = []
     for _, text in lines:
         found = _ENHANCED.match(text)
-        if found and int(found[1][0]) == code // 100:
-            enhanced = enhanced or found[1]
+        if found and int(found[1][0]) == code // 100 and enhanced in ("", found[1]):
+            enhanced = found[1]
             text = text[found.end() :]
         texts.append(text)
     return Reply(code, enhanced, "\n".join(texts))

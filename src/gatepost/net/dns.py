@@ -145,6 +145,8 @@ class Resolver:
 
     async def client_name(self, ip: str) -> str:
         """See `Dns.client_name`. Takes at most the timeout of one question in all; loopback is "localhost"."""
+        if ip.startswith("127.") or ip == "::1":
+            return "localhost"
         try:
             address: IPv4Address | IPv6Address = ipaddress.ip_address(ip)
         except ValueError:

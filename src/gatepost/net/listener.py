@@ -29,17 +29,20 @@ def listen(address: TcpAddress | UnixAddress, *, count: int, home: Path) -> list
     if isinstance(address, UnixAddress):
         listening = _listen_unix(home / address.path)
         return [listening, *(listening.dup() for _ in range(count - 1))]
+    bound: list[socket.socket] = []
     try:
         with _tcp_socket(address, shared=False):
             pass
-        first = _tcp_socket(address, shared=True)
-        port = first.getsockname()[1]
-        others = [_tcp_socket(TcpAddress(address.host, port), shared=True) for _ in range(count - 1)]
+        for _ in range(count):
+            bound.append(_tcp_socket(address, shared=True))
+            address = TcpAddress(address.host, bound[0].getsockname()[1])
+        for listening in bound:
+            listening.listen(BACKLOG)  # may find the port in use only now
     except OSError as error:
+        for listening in bound:
+            listening.close()
         raise ListenError(_explain(address, error)) from None
-    for listening in (first, *others):
-        listening.listen(BACKLOG)
-    return [first, *others]
+    return bound
 
 
 def _tcp_socket(address: TcpAddress, *, shared: bool) -> socket.socket:
@@ -69,6 +72,9 @@ def _listen_unix(path: Path) -> socket.socket:
         old = os.umask(0o117)  # 0660 from the first moment
         try:
             made.bind(str(path))
+        except OSError:
+            made.close()
+            raise
         finally:
             os.umask(old)
     except OSError as error:
@@ -85,8 +91,10 @@ def _refuse_if_served(path: Path) -> None:
         probe.settimeout(1)
         try:
             probe.connect(str(path))
-        except OSError:
+        except (ConnectionRefusedError, FileNotFoundError):
             return  # left behind by somebody who is gone
+        except OSError:
+            pass  # too busy to answer, or not for us to ask: somebody's
     raise ListenError(
         f"cannot listen on unix:{path}: another program serves it; stop that program or choose another path"
     )

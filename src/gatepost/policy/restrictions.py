@@ -61,19 +61,22 @@ async def _reject(situation: Situation, rights: SenderRights) -> Answer:
 
 
 async def _defer(situation: Situation, rights: SenderRights) -> Answer:
-    return Reply(450, "4.7.1", "Access denied; try again later")
+    return Reply(450, "4.3.2", "Try again later")
 
 
 async def _reject_invalid_helo(situation: Situation, rights: SenderRights) -> Answer:
     helo = situation.helo
-    if _HOST.fullmatch(helo) or (helo.startswith("[") and helo.endswith("]")):
+    # As in Postfix, who says no HELO at all is not caught here; that is what helo_required is for.
+    if not helo or _HOST.fullmatch(helo) or (helo.startswith("[") and helo.endswith("]")):
         return None
     return Reply(501, "5.5.2", f"<{helo}>: Helo command rejected: Invalid name")
 
 
 async def _reject_non_fqdn_helo(situation: Situation, rights: SenderRights) -> Answer:
     helo = situation.helo
-    if helo.startswith("[") or (_HOST.fullmatch(helo) and "." in helo):
+    if not helo or helo.startswith("["):
+        return None
+    if _HOST.fullmatch(helo) and "." in helo and not helo.rpartition(".")[2].isdigit():  # 192.0.2.1 is no name
         return None
     return Reply(504, "5.5.2", f"<{helo}>: Helo command rejected: need fully-qualified hostname")
 

@@ -127,7 +127,7 @@ class QueueInspector:
         self._folder = folder
         self._clock = clock
 
-    def list(self, which: QueueFilter) -> Iterator[ListedMessage]:
+    def messages(self, which: QueueFilter) -> Iterator[ListedMessage]:
         """Messages with jobs that match, in order of arrival."""
         return heapq.merge(*(self._list(shard, which) for shard in self._shards(which)), key=lambda found: found.number)
 
@@ -180,8 +180,8 @@ class QueueInspector:
         while True:
             with _reading(shard / DATABASE) as connection:
                 listed = {
-                    row[0]: ListedMessage(*row[:4], bool(row[4]))
-                    for row in connection.execute(
+                    number: ListedMessage(number, sender, size, arrived_at, bool(is_bounce))
+                    for number, sender, size, arrived_at, is_bounce in connection.execute(
                         _LIST_MESSAGES.format(message=message, job=job), {**parameters, "after": after, "limit": CHUNK}
                     )
                 }

@@ -40,7 +40,7 @@ _INSERT_JOB = _insert("job", _NEW_JOB_COLUMNS)
 _DELETE_JOB = "DELETE FROM job WHERE message = ? AND number = ?"
 _DELETE_MESSAGE = """
     DELETE FROM message WHERE number = ? AND NOT EXISTS (SELECT 1 FROM job WHERE job.message = message.number)"""
-_SET_LAST_NUMBER = "UPDATE shard SET last_number = ? WHERE number = ?"
+_SET_LAST_NUMBER = "UPDATE shard SET last_number = max(last_number, ?) WHERE number = ?"
 
 # One JSON text holds all keys: one statement, whatever their number.
 KEYS = "(SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"

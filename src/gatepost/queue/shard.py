@@ -73,22 +73,17 @@ class QueueShard:
             migrate(self._path, "queue")
             self._connection = connect(self._path, check_same_thread=False)
             try:
-                last_number = self._recover()
+                self._prepare()
             except BaseException:
                 self._connection.close()
                 raise
         except BaseException:
             self._lock.give_back()
             raise
-        self._ids = QueueIdSource(self.number, self._clock, last_number)
-        self._last_given = last_number
-        self._writer = Writer(
-            self._connection, self._path, shard=self.number, last_number=last_number, settle=self._settle
-        )
         self._writer.start()
         self._closed = False
 
-    def _recover(self) -> int:
+    def _prepare(self) -> None:
         connection = self._connection
         with storage_errors(self._path):
             # Debian's SQLite overwrites all that is deleted with zeros, which doubles what a message writes. FAST does
@@ -97,9 +92,13 @@ class QueueShard:
             # A log that grew while a reader kept it from being used again shall not stay that large.
             connection.execute("PRAGMA journal_size_limit = 67108864")
             with transaction(connection):
-                last_number = rows.prepare_shard(connection, self.number, self._clock.now())
-            sweep(self._bodies, lambda numbers: rows.existing(connection, numbers))
-        return last_number
+                self._last_given = rows.prepare_shard(connection, self.number, self._clock.now())
+            with file_errors(self._bodies):
+                sweep(self._bodies, lambda numbers: rows.existing(connection, numbers))
+        self._ids = QueueIdSource(self.number, self._clock, self._last_given)
+        self._writer = Writer(
+            connection, self._path, shard=self.number, last_number=self._last_given, settle=self._settle
+        )
 
     def close(self) -> None:
         """Commit what is pending, end the thread, let go of the shard.

@@ -102,7 +102,7 @@ class Writer:
         self._asleep = False
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._errors = storage_errors(path)
-        self.in_files: set[int] = set()  # messages in memory whose body is in a file; for the thread alone
+        self.in_files: set[int] = set()  # messages seen whose body is in a file; for the thread alone
         self._thread = threading.Thread(target=self._run, name=f"queue-{shard}", daemon=True)
 
     # For the event loop
@@ -141,7 +141,7 @@ class Writer:
         self._closing = True
         self._bell.put(None)
         self._thread.join()
-        return self._unwritten_error
+        return self._unwritten_error if self._unwritten else None
 
     def _results_waited(self) -> None:
         self._timer = None
@@ -206,12 +206,10 @@ class Writer:
         if not results and not additions:
             return
         error = self._transact(results, additions)
-        if error is None:
-            self._unwritten_error = None
-        elif isinstance(error, StorageLocked):  # do not wait for the lock a second time
+        if isinstance(error, StorageLocked):  # do not wait for the lock a second time
             self._keep(results, error)
             self._refuse(additions, error)
-        else:
+        elif error is not None:
             self._commit_apart(results, additions, error)
         if additions:
             self._in_loop(self._settle, additions)
@@ -277,12 +275,11 @@ class Writer:
         try:
             with self._errors:
                 gone = in_files - rows.existing(self._connection, in_files)
-                active = {message for message, _ in rows.active_jobs(self._connection, in_files)}
         except StorageError:
             return  # left to the sweep when the shard is opened next
         for number in gone:
             remove(self._bodies / queue_id(number))
-        self.in_files -= in_files - active
+        self.in_files -= gone
 
     def _keep(self, results: list[JobResult], error: StorageError) -> None:
         self._unwritten += results
@@ -302,7 +299,7 @@ class Writer:
         for call in calls:
             value, error = None, None
             try:
-                if self._unwritten_error is not None:
+                if self._unwritten and self._unwritten_error is not None:
                     raise self._unwritten_error
                 with self._errors:
                     value = call.question(self._connection)

@@ -1,12 +1,13 @@
 """Forwards, followed to their ends.
 
 For `user+tag@d` these are asked in this order, and the first that exists decides: the forward of the whole address, its account,
-the forward of `user@d`, the account `user@d`, the catch-all `@d`. So a catch-all never takes an account's mail (in Postfix it
-would), and "keep a copy" is a property of a forward. A forward that names its own source among its targets keeps a copy
-too, as Postfix's tables say it.
+the forward of `user@d`, the account `user@d`, the catch-all `@d`. Forwards that are switched off and accounts without a
+mailbox do not count. So a catch-all never takes an account's mail (in Postfix it would), and "keep a copy" is a property of
+a forward. A forward that names its own source among its targets keeps a copy too, as Postfix's tables say it.
 
 Limits: a chain longer than `recursion_limit`, more than `expansion_limit` recipients, and a loop (named, with the addresses on
-it) are faults: mail for the address waits at its sender until somebody has mended the forward.
+it) are faults: mail for the address waits at its sender until somebody has mended the forward. Forwards that spread out and
+meet again cost no more than each address once for each length of chain that leads to it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Protocol
 
 from gatepost.config.settings import ForwardSettings
 from gatepost.directory.records import Account, Domain, Forward, parse_end
-from gatepost.mail.address import Address
+from gatepost.mail.address import MAX_LOCAL, Address, BadAddress
 from gatepost.mail.steps import Steps
 
 
@@ -70,6 +71,12 @@ class Expansion:
     delimiter: str
     steps: Steps
     ends: dict[str, End] = field(default_factory=dict)
+    _followed: dict[str, int] = field(default_factory=dict)  # by key, how long a chain led there
+    _steps_left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """So many addresses may be looked at: more than any expansion within the limits has, but for dead targets."""
+        self._steps_left = self.settings.expansion_limit * (self.settings.recursion_limit + 1)
 
     async def follow(self, address: Address, chain: tuple[str, ...] = ()) -> None:
         """Add the ends of `address`. Raises ExpansionFault; NoSuchRecipient for the address asked for, never for a target."""
@@ -79,6 +86,12 @@ class Expansion:
             )
         if len(chain) > self.settings.recursion_limit:
             raise ExpansionFault(f"more than {self.settings.recursion_limit} forwards in a row: {' -> '.join(chain)}")
+        if self._followed.get(address.key, -1) >= len(chain):
+            return  # other forwards led there, and by a chain as long
+        self._followed[address.key] = len(chain)
+        self._steps_left -= 1
+        if self._steps_left < 0:
+            raise ExpansionFault(f"too many forwards and dead targets behind {(*chain, address.key)[0]}")
         domain = await self.directory.domain(address.domain)
         if domain is None or not domain.active:
             self.steps.note("{} is not ours", address.domain)
@@ -123,24 +136,36 @@ class Expansion:
         own = address.split_extension(self.delimiter)[0] if extension else address
         keep = forward.keep_copy
         for target in forward.targets:
-            to = self._target(target, address, extension)
+            try:
+                to = self._target(target, address, extension)
+            except BadAddress:  # written into the table by hand
+                self.steps.note("target {} is dropped: it is no address", target)
+                continue
             if to.key in (address.key, own.key):
                 keep = True
             else:
                 await self._follow_target(to, chain)
         if keep:
-            account = await self.directory.account(own.key)
-            if account is None or not account.has_mailbox:
-                self.steps.note("{} has no mailbox to keep a copy in", own)
-            else:
-                self._deliver(account, address)
+            await self._keep_copy(own, address)
+
+    async def _keep_copy(self, own: Address, address: Address) -> None:
+        account = await self.directory.account(own.key)
+        if account is None or not account.has_mailbox:
+            self.steps.note("{} has no mailbox to keep a copy in", own)
+        elif not account.active and self.ends:
+            # The account's own mailbox is a target like others: where it is closed, they get their mail all the same.
+            self.steps.note("account {} is disabled and keeps no copy", account.address)
+        else:
+            self._deliver(account, address)
 
     def _target(self, text: str, address: Address, extension: str) -> Address:
         target = parse_end(text)
         if not target.local:
             return address.with_domain(target.domain)
         if extension and self.settings.propagate_extension:
-            return Address(f"{target.local}{self.delimiter}{extension}", target.domain)
+            tagged = f"{target.local}{self.delimiter}{extension}"
+            if len(tagged.encode()) <= MAX_LOCAL:  # a longer one is no address; the tag is lost, not the mail
+                return Address(tagged, target.domain)
         return Address(target.local, target.domain)
 
     async def _follow_target(self, target: Address, chain: tuple[str, ...]) -> None:

@@ -35,7 +35,8 @@ class Target:
 class Resolution:
     """Where mail for `address` goes: `targets`, or `refusal` where it cannot.
 
-    `is_ours`: the domain is ours, so that anybody may send there. `fault` is the operator's text where forwards are wrong.
+    `is_ours`: the domain is ours, or it is the bare postmaster, so that anybody may send there. `fault` is the operator's
+    text where forwards are wrong.
     """
 
     address: Address
@@ -80,7 +81,8 @@ class Router:
             if not asked.domain:
                 return Resolution(address, True, (), steps, USER_UNKNOWN)
         domain = await self._directory.domain(asked.domain)
-        is_ours = domain is not None and domain.active
+        # RFC 5321 §4.5.1: mail for the bare postmaster is taken, wherever the setting sends it.
+        is_ours = not address.domain or (domain is not None and domain.active)
         if domain is not None and not domain.active:
             steps.note("domain {} is disabled", domain.name)
         try:
@@ -103,6 +105,9 @@ class Router:
         first = await self._directory.first_domain()
         if first is None:
             steps.note("postmaster belongs to the first domain, and there is none")
+            return Address("postmaster", "")
+        if not first.active:
+            steps.note("postmaster belongs to the first domain, {}, and it is disabled", first.name)
             return Address("postmaster", "")
         steps.note("postmaster belongs to the first domain, {}", first.name)
         return Address("postmaster", first.name)

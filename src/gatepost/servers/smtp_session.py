@@ -181,14 +181,14 @@ class SmtpSession(asyncio.Protocol):
 
     async def _serve(self, refused: str) -> None:
         service, listener = self._service, self._service.listener
-        if listener.tls == "wrapper":
-            await self._start_tls()
         if listener.reverse_lookup and self._client.peer.address:
             peer = self._client.peer
             self._client.peer = Peer(peer.address, peer.port, await service.dns.client_name(peer.address))
         service.record(ClientConnected(service.log_name, self._client.peer))
         if refused:
             raise Broken(refused, self._farewell(421, "4.7.0", f"Error: {refused}"))
+        if listener.tls == "wrapper":
+            await self._start_tls()
         if self._machine.buffered:
             # RFC 5321 §4.3.1: the client waits for the greeting. Who does not is no mail client, or a smuggler.
             raise Broken("talking before the greeting", Reply(554, "5.5.0", "Improper use of SMTP command pipelining"))
@@ -299,7 +299,8 @@ class SmtpSession(asyncio.Protocol):
                 reply = SENDER_OK
             case commands.Data():
                 assert self._transaction is not None
-                reply = self._transaction.open()
+                self._out.append(machine.reply(self._transaction.open()))
+                return  # counted when the message has ended
             case ContentEnd():
                 await self._end_message(question)
                 return

@@ -102,7 +102,9 @@ class Home:
             left_behind = bool(os.read(descriptor, 32).strip())
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-            yield left_behind
-            os.ftruncate(descriptor, 0)
+            try:
+                yield left_behind
+            finally:  # an error is an end like others; only who is killed leaves the number behind
+                os.ftruncate(descriptor, 0)
         finally:
             os.close(descriptor)

@@ -1,6 +1,6 @@
 """The client machine of SMTP: bytes in, events out. It opens no socket and reads no clock.
 
-Whoever drives it writes what `take_output` gives and hands what arrives to `receive`. The course:
+Whoever drives it hands what arrives to `receive`, and writes what `take_output` gives before more is received. The course:
 
   Greeted -> `hello()` -> Introduced [-> `start_tls()` -> TlsAccepted -> handshake -> `hello()` -> Introduced]
           -> `begin(transaction)` -> ContentWanted -> `content(piece)`…, `end_content()` -> TransactionEnded
@@ -90,9 +90,11 @@ class ClientMachine:
 
     def receive(self, received: bytes) -> Iterator[Event]:
         """What the bytes mean, event by event; act on each before taking the next. Raises ProtocolError."""
+        owed = len(self._awaited)  # what is asked while these bytes are read was not yet heard by the peer
         for reply in self._parser.feed(received):
             self.replies += 1
-            if not self._awaited and reply.code != 421:
+            owed -= 1
+            if owed < 0 and reply.code != 421:
                 raise ProtocolError(f"reply to nothing: {reply.code}")
             stage, transaction = self._awaited.popleft() if self._awaited else (Stage.IDLE, _NONE)
             if reply.code == 421 and stage is not Stage.QUIT:  # RFC 5321 §3.8

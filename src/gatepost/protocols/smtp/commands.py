@@ -25,7 +25,7 @@ from gatepost.protocols.smtp.parameters import (
 _PATH = re.compile(
     r' ?<((?:@[^<>,:"\s]{1,255}(?:,@[^<>,:"\s]{1,255}){0,20}:)?)((?:"(?:[^"\\]|\\.)*"|[^"<>\s])*)>(?: +(.*))?'
 )
-_HELO_NAME = re.compile(r"[\x21-\x7e]{1,255}|[^\x00-\x20\x7f]{1,255}")
+_HELO_NAME = re.compile(r'[^\x00-\x20\x7f()<>@,;\\"]{1,255}')
 _MECHANISM = re.compile(r"[A-Za-z0-9_-]{1,20}")  # RFC 4422 §3.1
 
 
@@ -135,7 +135,9 @@ def parse_command(verb: str, argument: str) -> Command:
 def _helo(verb: str, argument: str) -> Helo:
     name = argument.strip(" ")
     # Whatever name is given is taken (RFC 5321 §4.1.4), as long as it can stand in a Received field.
-    if not _HELO_NAME.fullmatch(name) or not name.isprintable() or any(mark in name for mark in '()<>@,;\\"'):
+    if not _HELO_NAME.fullmatch(name) or not name.isprintable():
+        raise _syntax(f"{verb} hostname")
+    if len(name.encode()) > 255:  # octets, RFC 5321 §4.5.3.1.2
         raise _syntax(f"{verb} hostname")
     return Helo(name, verb != "HELO")
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from gatepost.mail.reply import Reply
 
 _END = b"\r\n.\r\n"
-_PREFIXES = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")  # what may be the beginning of _END, longest first
+# What may be the beginning of _END, longest first; and a bare LF, since a dot behind it would be a hiding dot.
+_HELD = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r", b"\n")
 _BARE_CR = re.compile(rb"\r(?!\n)")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 
@@ -91,7 +92,7 @@ class DataReader(_Checked):
             self._held = b""
             self.is_complete = True
         else:
-            self._held = next((prefix for prefix in _PREFIXES if bytes_.endswith(prefix)), b"")
+            self._held = next((prefix for prefix in _HELD if bytes_.endswith(prefix)), b"")
             piece = bytes_[: len(bytes_) - len(self._held)]
         return self._unstuffed(piece), rest
 

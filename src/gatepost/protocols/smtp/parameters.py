@@ -132,7 +132,7 @@ def _parse_orcpt(value: str) -> str:
     address = found[2]
     if address.isascii():
         address = _decode_xtext("ORCPT", address, MAX_XTEXT)
-    elif found[1].lower() != "utf-8" or len(address) > MAX_XTEXT:  # RFC 6533 §3
+    elif found[1].lower() != "utf-8" or len(address) > MAX_XTEXT or not address.isprintable():  # RFC 6533 §3
         raise _bad("ORCPT")
     return f"{found[1].lower()};{address}"
 
@@ -141,7 +141,8 @@ def _decode_xtext(name: str, value: str, most: int) -> str:
     if not value or len(value) > most or not _XTEXT.fullmatch(value):
         raise _bad(name)
     decoded = _HEX.sub(lambda found: chr(int(found[1], 16)), value)
-    if not decoded.isprintable():  # a control character would travel into headers of reports
+    # RFC 3461 §4.2, §4.4: printable ASCII. A control character would travel into headers of reports.
+    if not (decoded.isascii() and decoded.isprintable()):
         raise _bad(name)
     return decoded
 

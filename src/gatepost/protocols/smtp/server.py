@@ -159,16 +159,12 @@ class SmtpServer:
     @property
     def buffered(self) -> int:
         """Bytes received and not yet looked at."""
-        return len(self._lines)
+        return self._lines.unread
 
     @property
     def reading_content(self) -> bool:
         """Whether a message is on its way, so that the time limit for content holds."""
-        return self._data is not None or self._chunk_open
-
-    @property
-    def _chunk_open(self) -> bool:
-        return self._chunks is not None and self._chunks.missing > 0
+        return self._data is not None or (self._chunks is not None and self._chunks.missing > 0)
 
     # -- events out --
 
@@ -190,7 +186,7 @@ class SmtpServer:
     def _read(self) -> ServerEvent | None:
         if self._skip:
             self._skip -= len(self._lines.take(self._skip))
-        if not self._lines:
+        if not self._lines.unread:
             return None
         if self._data is not None:
             return self._read_data(self._data)
@@ -233,7 +229,7 @@ class SmtpServer:
                 return self._close("UNKNOWN", _NO_MAIL_CLIENT)
             return Answered("UNKNOWN", _UNKNOWN)
         self.verb = verb
-        if row.ends_group and self._lines and verb not in ("STARTTLS", "QUIT"):
+        if row.ends_group and self._lines.unread and verb not in ("STARTTLS", "QUIT"):
             # RFC 2920 §3.1. Bytes behind DATA, EHLO or AUTH were sent without waiting: by a spammer in a hurry, or to be
             # taken for something else than they are. (Behind STARTTLS they are thrown away.)
             return self._close(verb, _OUT_OF_STEP)

@@ -23,6 +23,8 @@ from gatepost.mail.reply import Reply
 class State(Enum):
     """Where a session stands."""
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own is slower, and this is asked with every command
+
     GREETED = "greeted"
     READY = "ready"
     MAIL = "mail"
