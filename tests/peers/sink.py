@@ -130,8 +130,10 @@ class SmtpSink:
 
     async def _close(self) -> None:
         assert self._server is not None
+        # Python 3.11 forgets a connection, open, that it has accepted but not yet handed on when the server is closed.
+        self._loop.remove_reader(self._server.sockets[0].fileno())
+        await _turns(10)
         self._server.close()
-        await _turns(10)  # connections the loop has accepted already become sessions
         sessions = dict(self._sessions)
         for session in sessions:
             session.cancel()

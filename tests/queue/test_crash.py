@@ -25,19 +25,22 @@ def kill_one(folder: Path, start: float, seconds: float) -> tuple[dict[int, int]
     """Acknowledged numbers with their checksums, and those that may have been finished."""
     paths = os.pathsep.join(path for path in sys.path if path)
     script = Path(queue_samples.__file__).with_name("doomed.py")
-    worker = subprocess.Popen(
-        [sys.executable, str(script), str(folder), str(start)], stdout=subprocess.PIPE, env={"PYTHONPATH": paths}
-    )
-    assert worker.stdout is not None
+    told = folder / "told"
+    with told.open("wb") as out:
+        worker = subprocess.Popen(
+            [sys.executable, str(script), str(folder), str(start)], stdout=out, env={"PYTHONPATH": paths}
+        )
     try:
-        first = worker.stdout.readline()
+        while not told.stat().st_size and worker.poll() is None:
+            time.sleep(0.01)
         time.sleep(seconds)
     finally:
         worker.kill()
-        rest = worker.communicate(timeout=30)[0]
+        worker.wait(timeout=30)
+    text = told.read_bytes()
     acknowledged, finished = {}, set()
     # A last line without its end may have been cut short.
-    for line in (first + rest[: rest.rfind(b"\n") + 1]).decode().splitlines():
+    for line in text[: text.rfind(b"\n") + 1].decode().splitlines():
         sign, number, *checksum = line.split()
         if sign == "+":
             acknowledged[int(number)] = int(checksum[0])

@@ -21,7 +21,7 @@ def outcome_of(transaction: Transaction, at: int, address: HostAddress, *, dsn: 
     if mail is not None and mail.code >= 400:
         return refusal(mail, Stage.MAIL, address)
     if at < len(transaction.rcpt) and transaction.rcpt[at].code >= 400:
-        return refusal(_as_meant(transaction.rcpt[at]), Stage.RCPT, address)
+        return _refused_recipient(transaction.rcpt[at], address)
     if data is not None and data.code >= 400:
         return refusal(data, Stage.DATA, address)
     if end is None:
@@ -83,7 +83,8 @@ def _said(reply: Reply, stage: Stage, address: HostAddress) -> str:
     return f"host {address} said: {reply} (in reply to {stage.command})"
 
 
-def _as_meant(reply: Reply) -> Reply:
+def _refused_recipient(reply: Reply, address: HostAddress) -> Deferred | Failed:
+    refused = refusal(reply, Stage.RCPT, address)
     if reply.code == 552 and reply.enhanced == TOO_MANY_RECIPIENTS:  # RFC 5321 §4.5.3.1.10
-        return Reply(452, "4.5.3", reply.text)
-    return reply
+        return Deferred(refused.relay, refused.text, "4.5.3", remote_reply=True)
+    return refused

@@ -55,6 +55,10 @@ class Arrival:
         return queue_id(self.number)
 
 
+class NoWayNow(Exception):
+    """A report has no way to its recipient until somebody mends a forward. The text is for the operator."""
+
+
 class Intake:
     """The door of one worker, with one queue shard behind it."""
 
@@ -145,20 +149,28 @@ class Intake:
     async def accept_report(self, content: bytes, recipient: Address, original_id: str) -> str:
         """A report (RFC 3464) to the sender of a message, from the null sender; its queue ID once it is on disk.
 
-        "" where the recipient is one of ours that does not exist: then nobody is left to be told. Raises StorageError.
+        "" where the recipient is one of ours that does not exist: then nobody is left to be told. Raises StorageError, and
+        NoWayNow where the recipient's forwards are wrong: then the report is to be tried again.
         """
         resolution = await self._router.resolve(recipient)
-        if resolution.refusal is not None and resolution.refusal.is_permanent:
+        if resolution.fault:
+            raise NoWayNow(f"report on {original_id} to {recipient}: {resolution.fault}")
+        if resolution.refusal is not None:
             return ""
         number = self._shard.next_number()
         now = self._clock.now()
         content = generated_field(self._hostname, queue_id(number), now) + content
         writer = self._shard.body_writer(number)
         writer.write(content)
-        envelope = Envelope(None, (Recipient(recipient, notify=frozenset(("NEVER",))),), eight_bit=True)
+        to = Recipient(recipient, notify=frozenset(("NEVER",)))
+        envelope = Envelope(None, (to,), eight_bit=True, smtputf8=not recipient.is_ascii)
         jobs = _jobs(envelope, [resolution])
         message = NewMessage(number, envelope, writer.finish(), jobs, now, is_bounce=True)
-        queued = await self._shard.add(message, keep_active=self._has_room())
+        try:
+            queued = await self._shard.add(message, keep_active=self._has_room())
+        except StorageError:
+            writer.discard()
+            raise
         self._record(
             MessageReceived(
                 service="bounce",

@@ -47,15 +47,12 @@ def in_networks(peer: Peer, networks: Sequence[Network]) -> bool:
     """Whether the peer's address lies in one of the networks."""
     if not networks or not peer.address:
         return False
-    return _in_networks(peer.address, tuple(networks))
+    address = _parsed(peer.address)
+    return any(address.version == network.version and address in network for network in networks)
 
 
 @lru_cache(maxsize=1024)
-def _in_networks(text: str, networks: tuple[Network, ...]) -> bool:
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return any(address.version == network.version and address in network for network in networks)
+def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """A peer's address; one of IPv4 written as IPv6 is of IPv4."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
