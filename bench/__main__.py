@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     racing.add_argument("--quick", action="store_true", help="fewer rounds, fewer messages, not 100 sessions")
     racing.add_argument("--only", choices=list(CONTENDERS), help="one server alone, without ratios")
     racing.add_argument("--keep-connections", action="store_true", help="smtp-source -d: all mail over the same ones")
+    racing.add_argument("--patient", action="store_true", help="wait for a quiet machine, repeat disturbed runs")
     parser.add_argument("--count", type=int, default=5000, help="idle-sessions: how many (5000)")
     parser.add_argument("--depth", type=int, default=200_000, help="queue-depth: how many messages wait (200000)")
     return parser
@@ -72,7 +73,8 @@ def _race(options: argparse.Namespace, machine: dict[str, str]) -> None:
         raise BenchError("run the race as root: Postfix's master drops its own rights")
     load = options.load or (0.4 if options.quick else 1.0)
     sessions = options.sessions or ((1, 20) if options.quick else SESSIONS)
-    how = RaceOptions(options.rounds or (2 if options.quick else 3), options.keep_connections, _say)
+    rounds = options.rounds or (2 if options.quick else 3)
+    how = RaceOptions(rounds, options.keep_connections, _say, options.patient)
     contenders = [enter for name, enter in CONTENDERS.items() if options.only in (None, name)]
     comparisons: list[Comparison] = []
     footprints: list[Footprint] = []

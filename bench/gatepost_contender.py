@@ -158,7 +158,9 @@ class GatepostContender:
         if os.geteuid() != 0:
             return gatepost
         become = [program("setpriv"), "--reuid", USER, "--regid", str(pwd.getpwnam(USER).pw_gid), "--clear-groups"]
-        if subprocess.run([*become, sys.executable, "-c", ""], capture_output=True, check=False).returncode != 0:
+        # By way of env: setpriv itself still has root's rights when it looks for the program.
+        reached = subprocess.run([*become, program("env"), sys.executable, "-c", ""], capture_output=True, check=False)
+        if reached.returncode != 0:
             become += ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
         return [*become, *gatepost]
 

@@ -63,11 +63,13 @@ def cpu_seconds(pid: int) -> float:
 
 
 def machine_busy_seconds() -> float:
-    """CPU time all processors have spent on anything since boot; idle and waiting for the disk are not counted."""
-    user, nice, system, _idle, _iowait, irq, softirq, *_ = map(
-        int, (_PROC / "stat").read_text().splitlines()[0].split()[1:]
-    )
-    return (user + nice + system + irq + softirq) / TICKS
+    """CPU time all processors have spent on anything since boot, what a hypervisor took away included.
+
+    Idle time and waiting for the disk are not counted. proc(5).
+    """
+    fields = (_PROC / "stat").read_text().splitlines()[0].split()[1:9]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
+    return (user + nice + system + irq + softirq + steal) / TICKS
 
 
 @dataclass(frozen=True, slots=True)

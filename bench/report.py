@@ -11,11 +11,10 @@ from typing import Any
 
 from bench.figures import Comparison, Spread
 from bench.processes import ProcessMemory
-from bench.race import Footprint
+from bench.race import NOISE, Footprint
 
 RESULTS = Path(__file__).resolve().parent / "results"
 GATEPOST, POSTFIX = "Gatepost", "Postfix"
-NOISE = 0.1  # others' share of the machine above which a line is marked
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -91,7 +90,7 @@ def race_record(comparisons: Sequence[Comparison], footprints: Sequence[Footprin
             {
                 **asdict(line.scenario),
                 "goal": line.scenario.goal,
-                "ratio": line.ratio(GATEPOST, POSTFIX),
+                "ratio": line.ratio(GATEPOST, POSTFIX) if len(line.runs) > 1 else None,
                 "runs": {name: [asdict(run) for run in runs] for name, runs in line.runs.items()},
             }
             for line in comparisons

@@ -12,7 +12,8 @@ import pytest
 import uvloop
 
 from deliveries import CONTENT, ListWork, delivery, run, settings
-from gatepost.delivery.connection import Terms, open_connection
+from gatepost.delivery.connection import Terms
+from gatepost.delivery.handshake import open_connection
 from gatepost.delivery.next_hop import HostAddress, NextHops, Ourselves
 from gatepost.delivery.to_remote import RemoteAgent
 from gatepost.mail.outcome import Deferred, Delivered, Outcome

@@ -113,12 +113,12 @@ def test_limits_are_octets_and_both_included() -> None:
     longest = ".".join(["d" * 63, "d" * 63, "d" * 56, "test"])
     assert len(parse_address("a" * 64 + "@" + longest).domain) == 189
     with pytest.raises(BadAddress, match="254 octets"):
-        parse_address("a" * 64 + "@d" + longest)
+        parse_address("a" * 64 + "@" + longest + "t")
     with pytest.raises(BadAddress, match="255 octets"):
         parse_domain(".".join(["d" * 63] * 4) + ".test")
     # Short as people write it, too long in A-labels.
     with pytest.raises(BadAddress):
-        parse_domain(".".join(["ü" * 55] * 4))
+        parse_domain("".join(chr(0x4E00 + 331 * at) for at in range(40)) + ".test")
 
 
 TEXTS = (
@@ -163,22 +163,22 @@ def test_any_text_is_a_domain_or_bad_and_can_be_shown(text: str) -> None:
     assert isinstance(display_domain(domain), str)
 
 
-@given(st.from_regex(module._FAST, fullmatch=True))
+PLAIN = st.from_regex(r"[A-Z+=.-]{1,9}@[a-z0-9.-]{1,12}[a-z0-9]{1,3}", fullmatch=True)
+
+
+@given(PLAIN | st.builds("{}.{}.test".format, PLAIN, st.sampled_from(["d" * 63, "d" * 64, "x-" * 20])))
+@example("a" * 60 + "@b.c")
+@example("a" * 61 + "@b.c")
 def test_the_fast_way_agrees_with_the_slow_one(text: str) -> None:
-    try:
-        slow = _slowly(text)
-    except BadAddress:
-        assert len(text) > module.MAX_LOCAL  # then the slow way is taken
-        with pytest.raises(BadAddress):
-            parse_address(text)
-    else:
-        assert parse_address(text) == slow
+    if module._FAST.fullmatch(text) is not None:
+        assert parse_address(text) == _slowly(text)
 
 
 def _slowly(text: str) -> Address:
     """The same address written so that the fast way does not take it."""
     local, _, domain = text.rpartition("@")
-    return parse_address(f'"{local}"@{domain}') if len(local) <= 62 else parse_address(f"{local}@{domain.upper()}")
+    assert module._FAST.fullmatch(f"{local}@{domain.upper()}") is None
+    return parse_address(f"{local}@{domain.upper()}")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import email
 import email.policy
 import email.utils
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.message import EmailMessage
 
 import pytest
@@ -65,7 +65,7 @@ def test_all_of_it() -> None:
 def test_the_date_stands_last_and_is_the_time_of_arrival(recipient: Address | None) -> None:
     text = parsed(received_field(replace(HOP, recipient=recipient)))
     date = email.utils.parsedate_to_datetime(text.rpartition(";")[2].strip())
-    assert date == datetime.fromtimestamp(AT, timezone.utc)
+    assert date == datetime.fromtimestamp(AT, UTC)
     assert (f"for <{recipient}>" in text) == (recipient is not None)
 
 
@@ -146,4 +146,4 @@ def test_the_field_of_our_own_messages() -> None:
     text = parsed(generated_field("mail.test", "0123456789BC", AT))
     assert text.startswith("by mail.test (Gatepost)")
     assert "id 0123456789BC" in text
-    assert email.utils.parsedate_to_datetime(text.rpartition(";")[2]) == datetime.fromtimestamp(AT, timezone.utc)
+    assert email.utils.parsedate_to_datetime(text.rpartition(";")[2]) == datetime.fromtimestamp(AT, UTC)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import smtplib
 import socket
+import ssl
+import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
 from peers.ports import free_port
 from peers.postfix import refuses_connections
+from peers.programs import require
 from peers.sink import DROP, SmtpSink
 
 # What a sink must not change: dots, an empty line at the end, 8 bits, a NUL, trailing blanks, a long line.
@@ -108,6 +112,26 @@ def test_it_hangs_up_where_it_is_told_to(verb: str) -> None:
         with pytest.raises(smtplib.SMTPServerDisconnected):
             send(sink)
         assert sink.messages == []
+
+
+@pytest.mark.peer
+def test_it_speaks_tls(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "sink.crt", tmp_path / "sink.key"
+    make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=sink.test -addext subjectAltName=DNS:sink.test"
+    command = [require("openssl"), *make.split(), "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    trusting.check_hostname = False
+    with SmtpSink(tls=context) as sink:
+        with smtplib.SMTP("127.0.0.1", sink.port, "client.test", timeout=10) as client:
+            client.starttls(context=trusting)
+            client.sendmail("a@example.test", ["b@other.test"], CONTENT)
+            assert not client.has_extn("STARTTLS")
+        (message,) = sink.wait()
+    assert message.tls
+    assert message.content == CONTENT
 
 
 def test_waiting_for_what_does_not_come_fails() -> None:

@@ -18,7 +18,7 @@ from gatepost.mail.clock import FakeClock
 from gatepost.mail.queue_id import queue_id
 from queue_samples import shard_in
 
-ROUNDS = 4
+ROUNDS = 3
 
 
 def kill_one(folder: Path, start: float, seconds: float) -> tuple[dict[int, int], set[int]]:

@@ -80,6 +80,9 @@ class BatchAgent(Protocol):
     async def deliver_batch(self, deliveries: Sequence[Delivery]) -> list[list[Outcome]]:
         """One outcome per job of each delivery, in order."""
 
+    async def close(self) -> None:
+        """No batch will be given any more."""
+
 
 @dataclass(slots=True)
 class Attempt:

@@ -1,27 +1,18 @@
-"""One connection to one address of a next hop: the socket, the clock and the TLS around the client machine.
+"""One connection to one address of a next hop: the socket, the clock and the buffers around the client machine.
 
-`open_connection` connects, waits for the greeting, says EHLO and turns TLS on as `DeliverySettings.tls` asks:
-
-  none      no TLS
-  may       STARTTLS where it is offered, whoever the certificate names (RFC 7435); a host whose handshake fails is
-            connected to once more and spoken to in the clear
-  encrypt   no mail without TLS
-
-It raises `HostUnusable` with the outcome for the mail. After that the connection has an `Owner`, is told to `begin`
-transactions, and tells the owner how they went; calls only, no task and no future per message.
+`handshake.open_connection` makes one, greets and turns on TLS. Then it has an `Owner`, is told to `begin` transactions, and
+tells the owner how they went: calls only, no task and no future per message.
 
 A body is sent as fast as the socket takes it and no faster: at most one piece of it (queue.records.CHUNK bytes) waits in memory.
 
-Time limits (DeliverySettings): connect_time_limit for connecting and for the TLS handshake; command_time_limit for the greeting,
-each reply, and each piece of a body; data_time_limit for the reply to the end of data; connection_cache_time without work.
-One timer per connection, set again when it fires: it may be late by TICK. A peer that sends bytes but completes no reply gains
-no time by it.
+Time limits (DeliverySettings): command_time_limit for the greeting, each reply, and each piece of a body; data_time_limit for
+the reply to the end of data; connection_cache_time without work; connect_time_limit for the TLS handshake. One timer per
+connection, set again when it fires: it may be late by TICK. A peer that sends bytes but completes no reply gains no time by it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -38,7 +29,6 @@ from gatepost.protocols.smtp.client_events import (
     ContentWanted,
     Event,
     Farewell,
-    Refused,
     ShuttingDown,
     Stage,
     TlsAccepted,
@@ -59,10 +49,6 @@ class HostUnusable(Exception):
     def __init__(self, outcome: Deferred) -> None:
         super().__init__(outcome.text)
         self.outcome = outcome
-
-
-class _HandshakeFailed(Exception):
-    """TLS was begun and did not come about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +74,7 @@ class Owner(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """See the module. Made by `open_connection`."""
+    """See the module. Made by `handshake.open_connection`."""
 
     def __init__(self, address: HostAddress, terms: Terms) -> None:
         self.address = address
@@ -166,7 +152,7 @@ class Connection(asyncio.Protocol):
         """Until the socket is closed."""
         await asyncio.shield(self._closed)
 
-    # For open_connection
+    # For handshake.py
 
     async def next_event(self) -> Event:
         """The next event while there is no owner. Raises HostUnusable."""
@@ -382,74 +368,6 @@ class Connection(asyncio.Protocol):
         elif owner is not None:
             self.quit()
             owner.connection_over(None)
-
-
-async def open_connection(address: HostAddress, terms: Terms) -> Connection:
-    """A connection ready for `begin`, once its owner is set. Raises HostUnusable."""
-    try:
-        return await _open(address, terms, wants_tls=terms.settings.tls != "none")
-    except _HandshakeFailed as failure:
-        if terms.settings.tls == "encrypt":
-            text = f"TLS is required, but the handshake with host {address} failed: {failure}"
-            raise HostUnusable(Deferred(address.relay, text, "4.7.5", site_failed=True)) from None
-    return await _open(address, terms, wants_tls=False)
-
-
-async def _open(address: HostAddress, terms: Terms, *, wants_tls: bool) -> Connection:
-    connection = await _connect(address, terms)
-    try:
-        _check(await connection.next_event(), address)
-        _check(await connection.introduce(), address)
-        if wants_tls and await _start_tls(connection, terms):
-            _check(await connection.introduce(), address)  # RFC 3207 §4.2: what was learned in the clear is void
-    except BaseException:
-        connection.abort()
-        raise
-    connection.ready()
-    return connection
-
-
-async def _connect(address: HostAddress, terms: Terms) -> Connection:
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(terms.settings.connect_time_limit):
-            _, connection = await loop.create_connection(lambda: Connection(address, terms), address.ip, address.port)
-            return connection
-    except TimeoutError:
-        reason = "Connection timed out"
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-    raise HostUnusable(Deferred("none", f"connect to {address.relay}: {reason}", "4.4.1", site_failed=True))
-
-
-async def _start_tls(connection: Connection, terms: Terms) -> bool:
-    """Whether TLS stands. Raises _HandshakeFailed, HostUnusable."""
-    address, is_required = connection.address, terms.settings.tls == "encrypt"
-    if not connection.capabilities.starttls:
-        if is_required:
-            text = f"TLS is required, but was not offered by host {address}"
-            raise HostUnusable(Deferred(address.relay, text, "4.7.4", site_failed=True))
-        return False
-    try:
-        event = await connection.ask_for_tls()
-    except HostUnusable as error:
-        raise _HandshakeFailed(error.outcome.text) from None
-    if isinstance(event, Refused):
-        if is_required:
-            text = f"TLS is required, but host {address} refused to start TLS: {event.reply}"
-            raise HostUnusable(Deferred(address.relay, text, "4.7.4", site_failed=True, remote_reply=True))
-        return False
-    assert terms.tls is not None, "Terms.tls is missing"
-    try:
-        await connection.handshake(terms.tls)
-    except OSError as error:
-        raise _HandshakeFailed(str(error) or type(error).__name__) from None
-    return True
-
-
-def _check(event: Event, address: HostAddress) -> None:
-    if isinstance(event, Refused):
-        raise HostUnusable(answers.refused_session(event.reply, address))
 
 
 def _pieces(body: Body) -> Iterator[bytes]:

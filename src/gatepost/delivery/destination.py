@@ -168,6 +168,9 @@ class Destination:
     async def _run(self, run: _Run) -> None:
         try:
             await self._agent.run(self.route.next_hop, run)
+        except (asyncio.CancelledError, GeneratorExit):
+            self._stopping = True  # nobody cancels one run alone: the server stops
+            raise
         except Exception as error:
             self._crashed(run.taken, error)
         finally:
@@ -233,6 +236,7 @@ class Destination:
             self._failures = 0.0
             if self._window < min(self._around.settings.destination_concurrency_limit, self._busy + self._initial):
                 self._window += 1
+                self._pump()
         self._around.ended(delivery, outcomes)
 
     def _site_failed(self, outcome: Deferred) -> None:

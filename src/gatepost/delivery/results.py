@@ -71,6 +71,11 @@ class Cycle:
     late: list[tuple[Job, Deferred]] = field(default_factory=list)
     reportable: list[tuple[Job, Delivered]] = field(default_factory=list)
 
+    def unfinished(self) -> list[Job]:
+        """The jobs the queue has not heard of yet: without outcome, or waiting for a report."""
+        jobs = [job for delivery in self.deliveries for job in delivery.jobs]
+        return [*jobs, *(job for job, _ in self.failed), *(job for job, _ in self.late)]
+
 
 class Results:
     """Takes outcomes. See the module."""
@@ -193,10 +198,25 @@ class Results:
 
     async def _report(self, cycle: Cycle) -> None:
         """Report first, then let the jobs go."""
-        message, body = cycle.message, cycle.message.body
+        message = cycle.message
         failed, late, reportable = cycle.failed, cycle.late, cycle.reportable
         cycle.failed, cycle.late, cycle.reportable = [], [], []  # the cycle may go on with more jobs meanwhile
-        results: list[JobResult] = []
+        try:
+            results = await self._report_failures(cycle, failed)
+            if late:
+                warned = await self._sent(message, self._reporter.delayed(message, late), "a delay")
+                results += [self._waits(message, job, outcome, warned=warned) for job, outcome in late]
+            if reportable:
+                await self._sent(message, self._reporter.delivered(message, reportable), "a success")
+        except asyncio.CancelledError:  # the server stops: these jobs stay in the queue
+            cycle.failed += failed
+            cycle.late += late
+            raise
+        self._shard.finish(results)
+        self._over(cycle)
+
+    async def _report_failures(self, cycle: Cycle, failed: list[tuple[Job, Failed]]) -> list[JobResult]:
+        message, body = cycle.message, cycle.message.body
         try:
             if body.content is None and body.path is None:
                 message.body = await self._shard.body(message.number)
@@ -205,17 +225,9 @@ class Results:
         except Exception as error:
             self._warn(f"{message.id}: cannot queue the report of a failure, will try again: {error}")
             reason = Deferred("none", "cannot queue the report of a failure", "4.3.0")
-            results += [self._waits(message, job, reason) for job, _ in failed]
             cycle.has_deferred = cycle.has_deferred or bool(failed)
-        else:
-            results += [JobResult(message.number, job.number, outcome) for job, outcome in failed]
-        if late:
-            warned = await self._sent(message, self._reporter.delayed(message, late), "a delay")
-            results += [self._waits(message, job, outcome, warned=warned) for job, outcome in late]
-        if reportable:
-            await self._sent(message, self._reporter.delivered(message, reportable), "a success")
-        self._shard.finish(results)
-        self._over(cycle)
+            return [self._waits(message, job, reason) for job, _ in failed]
+        return [JobResult(message.number, job.number, outcome) for job, outcome in failed]
 
     async def _sent(self, message: QueuedMessage, report: Coroutine[None, None, None], what: str) -> bool:
         try:

@@ -159,6 +159,13 @@ class Scheduler:
             self._release(dropped)
             self._results.check(cycle)
 
+    def drop_all_but(self, number: int, jobs: Collection[int]) -> None:
+        """Only these jobs of a message are still to be done (QueueShard.changed)."""
+        cycle = self._cycles.get(number)
+        if cycle is not None:
+            at_hand = {job.number for delivery in cycle.deliveries for job in delivery.jobs}
+            self.drop(number, at_hand.difference(jobs))
+
     async def drain(self, time_limit: float) -> None:
         """Stop: begin nothing new, let what is in flight end within `time_limit` seconds, and put the rest back."""
         self._stopping = True
@@ -179,14 +186,8 @@ class Scheduler:
         except TimeoutError:
             await self._results.abort()
         await self._means.remote.close()
-        self._release(
-            [
-                (number, job.number)
-                for number, cycle in self._cycles.items()
-                for delivery in cycle.deliveries
-                for job in delivery.jobs
-            ]
-        )
+        await self._means.maildir.close()
+        self._release([(number, job.number) for number, cycle in self._cycles.items() for job in cycle.unfinished()])
         if self._tasks:
             await asyncio.wait(self._tasks)
 

@@ -24,7 +24,8 @@ from dataclasses import replace
 
 from gatepost.delivery import answers
 from gatepost.delivery.agent import Attempt, Delivery, Work
-from gatepost.delivery.connection import Connection, HostUnusable, Terms, open_connection
+from gatepost.delivery.connection import Connection, HostUnusable, Terms
+from gatepost.delivery.handshake import open_connection
 from gatepost.delivery.next_hop import HostAddress, NextHops, Unreachable
 from gatepost.mail.outcome import Deferred, Delivered, Failed, Outcome
 from gatepost.protocols.smtp.client_events import Transaction
