@@ -1,14 +1,16 @@
 # Sourced by ./start and ./test: a virtual environment with the locked dependencies and this checkout.
 
+# The distribution's own Python comes first: it is built with profile-guided optimisation, and serves a fifth more mail a second.
 find_python() {
-    for name in ${PYTHON:-} python3.13 python3.12 python3.11 python3; do
-        if command -v "$name" >/dev/null 2>&1 &&
-            "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+    for name in ${PYTHON:-} /usr/bin/python3 python3.13 python3.12 python3.11 python3; do
+        if command -v "$name" >/dev/null 2>&1 && "$name" -c '
+import sys, ensurepip, sqlite3, ssl
+sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
             echo "$name"
             return
         fi
     done
-    echo "Gatepost needs Python 3.11, 3.12 or 3.13 (on Debian 12: apt-get install python3 python3-venv)" >&2
+    echo "Gatepost needs Python 3.11, 3.12 or 3.13 with venv (on Debian 12: apt-get install python3-venv)" >&2
     exit 1
 }
 
@@ -21,11 +23,7 @@ make_environment() {
     python=$(find_python)
     if [ ! -x .venv/bin/pip ]; then
         rm -rf .venv
-        if ! "$python" -m venv .venv; then
-            rm -rf .venv
-            echo "The venv module is missing (on Debian 12: apt-get install python3-venv)" >&2
-            exit 1
-        fi
+        "$python" -m venv .venv
     fi
     .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r "$1"
     .venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

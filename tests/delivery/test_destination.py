@@ -374,9 +374,9 @@ def test_destinations_share_the_connections_there_are() -> None:
             line.end(OK)
             for _ in range(3):
                 await asyncio.sleep(0)
-        print(order)
         assert sorted(order) == [0] * 10 + [1] * 10 + [2] * 10
-        assert set(order[:6]) == {0, 1, 2}  # nobody waits until another has all its mail delivered
+        # In turn: nobody waits until another has all its mail delivered.
+        assert all(order[:15].count(each) >= 3 for each in range(3))
         for scene in scenes:
             await scene.stop()
 

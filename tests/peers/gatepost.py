@@ -27,6 +27,7 @@ from typing import Any
 from gatepost.auth.passwords import hash_password
 from gatepost.config.settings import PasswordSettings, Settings
 from gatepost.directory.edits import DirectoryEdits
+from gatepost.mailbox.places import encode_name
 from gatepost.net.own_ca import OwnCa
 from gatepost.service.assembly import read_settings
 from gatepost.service.channel import ChannelClosed, ask_once
@@ -88,10 +89,10 @@ class GatepostInstance:
         lines = [f'hostname = "{HOSTNAME}"', f'postmaster = "postmaster@{DOMAIN}"', f"workers = {self.workers}"]
         lines += ['user = "root"'] if os.geteuid() == 0 else []  # allowed where all listeners are on loopback
         lines += [toml]
-        # Settings of a listener are lines; those that say nothing look nobody up.
         for role, port in self.ports.items():
-            lines += ["[[listener]]", f'role = "{role}"', f'name = "{role}"', f'address = "127.0.0.1:{port}"']
-            lines += ["reverse_lookup = false", (listeners or {}).get(role, "")]
+            own = (listeners or {}).get(role, "")
+            lines += ["[[listener]]", f'role = "{role}"', f'name = "{role}"', f'address = "127.0.0.1:{port}"', own]
+            lines += [] if "reverse_lookup" in own else ["reverse_lookup = false"]
         lines += ["[passwords]", "argon2_time_cost = 1", 'argon2_memory_cost = "64 KiB"']
         if "[dns]" not in toml:
             lines += ["[dns]", f'servers = ["127.0.0.1:{free_port()}"]', "timeout = 0.5"]
@@ -263,7 +264,7 @@ class GatepostInstance:
     def maildir(self, address: str) -> mailbox.Maildir:
         """An account's Maildir. There is none before its first mail: then an empty one elsewhere."""
         local, _, domain = address.rpartition("@")
-        path = self.home.path / "mail" / domain / local
+        path = self.home.path / "mail" / domain / encode_name(local)
         return mailbox.Maildir(path if path.exists() else self.folder / "no mail yet", create=not path.exists())
 
     def wait_for_mail(

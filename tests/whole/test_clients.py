@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import email.policy
+import re
 import smtplib
 import subprocess
 import uuid
@@ -198,7 +199,7 @@ def test_a_login_opens_the_relay_and_only_for_ones_own_senders(
 
 def test_a_wrong_password_is_told_as_such_and_nothing_more(gatepost: GatepostInstance) -> None:
     answers = set()
-    for login, password in (("ann@here.test", "wrong"), ("nobody@here.test", "ann-secret"), ("ann@here.test", "")):
+    for login, password in (("ann@here.test", "wrong"), ("nobody@here.test", "ann-secret"), ("hello@here.test", "x")):
         with gatepost.smtp("submission") as client, pytest.raises(smtplib.SMTPAuthenticationError) as refused:
             client.login(login, password)
         answers.add((refused.value.smtp_code, refused.value.smtp_error))
@@ -256,8 +257,8 @@ def test_swaks_to_mx_and_to_lmtp(gatepost: GatepostInstance, subject: str) -> No
         done = subprocess.run([*swaks, *options, "--helo", "client.test"], capture_output=True, timeout=60)
         assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
     mail = gatepost.wait_for_mail("ann@here.test", subject, 3)
-    with_ = sorted(str(one["Received"]).partition(" with ")[2].split()[0] for one in mail)
-    assert with_ == ["ESMTP", "ESMTPS", "LMTP"]
+    protocols = [re.findall(r"with (\w+) id", str(one["Received"])) for one in mail]
+    assert sorted(protocols) == [["ESMTP"], ["ESMTPS"], ["LMTP"]]
     denied = subprocess.run([*swaks[:3], "--to", "z@far.test", *mx], capture_output=True, timeout=60, text=True)
     assert denied.returncode == 24 and "554 5.7.1 <z@far.test>: Relay access denied" in denied.stdout
 
@@ -278,13 +279,17 @@ def test_curl(gatepost: GatepostInstance, tmp_path: Path, subject: str, role: st
 
 @pytest.mark.peer
 @pytest.mark.parametrize("role", ["submission", "submissions"])
-def test_openssl_s_client(gatepost: GatepostInstance, subject: str, role: str) -> None:
+def test_openssl_s_client(gatepost: GatepostInstance, tmp_path: Path, subject: str, role: str) -> None:
     initial = base64.b64encode(b"\0ann@here.test\0ann-secret").decode()
     command = [require("openssl"), "s_client", "-connect", f"localhost:{gatepost.ports[role]}", "-quiet", "-crlf"]
     command += ["-CAfile", str(gatepost.ca), "-verify_return_error", "-verify_hostname", "localhost"]
     command += ["-starttls", "smtp"] if role == "submission" else []
     # With -quiet, neither Q nor R are openssl's own words.
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as client:
+    # What it prints besides goes to a file, so that no pipe fills up.
+    with (
+        (tmp_path / "stderr").open("wb") as said,
+        subprocess.Popen(["timeout", "60", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said) as client,
+    ):
         assert client.stdin is not None and client.stdout is not None
 
         def ask(line: str) -> bytes:
@@ -295,9 +300,7 @@ def test_openssl_s_client(gatepost: GatepostInstance, subject: str, role: str) -
                 pass
             return answer
 
-        if role == "submission":
-            assert client.stdout.readline() == b"250 CHUNKING\r\n"  # of the EHLO before STARTTLS: how openssl tells it
-        else:
+        if role == "submissions":  # else openssl has read the greeting itself
             assert client.stdout.readline().startswith(b"220 ")
         assert ask("EHLO client.test").startswith(b"250 ")
         assert ask(f"AUTH PLAIN {initial}").startswith(b"235 ")
@@ -327,18 +330,17 @@ def test_gatepost_send(gatepost: GatepostInstance, tmp_path: Path, subject: str)
 
 
 @pytest.mark.parametrize("where", ["tcp", "unix"])
-def test_lmtp_answers_for_each_recipient(gatepost: GatepostInstance, subject: str, where: str) -> None:
+def test_lmtp_over_tcp_and_unix_sockets(gatepost: GatepostInstance, subject: str, where: str) -> None:
     if where == "tcp":
         client = smtplib.LMTP("127.0.0.1", gatepost.ports["lmtp"], local_hostname="client.test", timeout=30)
     else:
         client = smtplib.LMTP(str(gatepost.home.path / "run" / "lmtp"), local_hostname="client.test")
     with client:
-        refused = client.sendmail("x@far.test", ["ann@here.test", "nobody@here.test", "ben@here.test"], message(subject))
-    assert list(refused) == ["nobody@here.test"]
-    assert refused["nobody@here.test"][0] == 550
-    for address in ("ann@here.test", "ben@here.test"):
-        (mail,) = gatepost.wait_for_mail(address, subject)
-        assert "with LMTP" in str(mail["Received"])
+        # smtplib reads one reply at the end, so one recipient may be good. More of them: in the next test.
+        refused = client.sendmail("x@far.test", ["nobody@here.test", "ann@here.test", "z@far.test"], message(subject))
+    assert {address: code for address, (code, _) in refused.items()} == {"nobody@here.test": 550, "z@far.test": 554}
+    (mail,) = gatepost.wait_for_mail("ann@here.test", subject)
+    assert "with LMTP" in str(mail["Received"])
 
 
 def test_lmtp_gives_one_reply_per_recipient_on_the_wire(gatepost: GatepostInstance, subject: str) -> None:
@@ -392,8 +394,8 @@ def test_bdat_in_pieces_and_pipelined(gatepost: GatepostInstance, subject: str) 
         assert [answer[:4] for answer in wire.replies(5)] == ["250 "] * 5
         wire.envelope("x@far.test", ["ann@here.test"])
         assert wire.ask("BDAT 0 LAST").startswith("250 2.0.0 Ok: queued")
-        assert wire.ask("MAIL FROM:<x@far.test>", "BDAT 5\r\nhello").startswith("503 5.5.1")
-        assert wire.ask("NOOP").startswith("250")  # and not "hello"
+        wire.send(b"MAIL FROM:<x@far.test>\r\nBDAT 5\r\nQUIT\nNOOP\r\n")
+        assert [answer[:9] for answer in wire.replies(3)] == ["250 2.1.0", "554 5.5.1", "250 2.0.0"]  # no recipient, no QUIT
     (mail,) = gatepost.wait_for_mail("ann@here.test", subject)
     assert mail.get_payload().replace("\r\n", "\n") == "a line\n.\nQUIT\n..\nlast\n"
 
@@ -420,7 +422,7 @@ def test_a_success_report_arrives(gatepost: GatepostInstance, subject: str) -> N
     fields = "".join(str(part) for part in status.get_payload())
     assert "Action: delivered" in fields and "Status: 2.0.0" in fields
     assert "Original-Envelope-Id: my+id" in fields
-    assert "Original-Recipient: rfc822;ben+2Bx@here.test" in fields.replace("; ", ";")
+    assert "Original-Recipient: rfc822;ben+x@here.test" in fields.replace("; ", ";")
     assert "Final-Recipient: rfc822;ben@here.test" in fields.replace("; ", ";")
     assert headers.get_content_type() == "text/rfc822-headers"
 

@@ -12,9 +12,9 @@ cancelled, or it crashed), the destination sees to what is left.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from gatepost.mail.outcome import Outcome
 from gatepost.queue.records import Job, QueuedMessage
@@ -67,7 +67,7 @@ class Work(Protocol):
 class Agent(Protocol):
     """Delivers one after the other."""
 
-    async def run(self, next_hop: str, work: Work) -> None:
+    def run(self, next_hop: str, work: Work) -> Coroutine[Any, Any, None]:
         """Work off `work` over at most one connection at a time. Returns when there is no more, or none can be had."""
 
     async def close(self) -> None:

@@ -21,6 +21,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from gatepost.config.settings import DeliverySettings
@@ -150,7 +151,9 @@ class Destination:
                 return
             self._starting += 1
             run = _Run(self)
-            self._runs[run] = asyncio.get_running_loop().create_task(self._run(run))
+            task = asyncio.get_running_loop().create_task(self._agent.run(self.route.next_hop, run))
+            self._runs[run] = task
+            task.add_done_callback(partial(self._run_ended, run))
 
     @property
     def _has_ready(self) -> bool:
@@ -165,22 +168,18 @@ class Destination:
         """Whether deliveries wait that no connection can take."""
         return self._has_ready and not self._resting and (self._busy >= self._window or self._around.slots.is_exhausted)
 
-    async def _run(self, run: _Run) -> None:
-        try:
-            await self._agent.run(self.route.next_hop, run)
-        except (asyncio.CancelledError, GeneratorExit):
+    def _run_ended(self, run: _Run, task: asyncio.Task[None]) -> None:
+        self._starting -= run.is_starting
+        self._leaving -= run.is_leaving
+        del self._runs[run]
+        self._around.slots.release(self)
+        if task.cancelled():
             self._stopping = True  # nobody cancels one run alone: the server stops
-            raise
-        except Exception as error:
+        elif (error := task.exception()) is not None:
             self._crashed(run.taken, error)
-        finally:
-            self._starting -= run.is_starting
-            self._leaving -= run.is_leaving
-            del self._runs[run]
-            self._around.slots.release(self)
-            self._pump()
+        self._pump()
 
-    def _crashed(self, taken: list[Delivery], error: Exception) -> None:
+    def _crashed(self, taken: list[Delivery], error: BaseException) -> None:
         text = f"delivery to {self.route} crashed: {type(error).__name__}: {error}"
         self._around.record(Notice("delivery", "error", text))
         outcome = Deferred("none", "internal error in delivery", "4.3.0", site_failed=True)

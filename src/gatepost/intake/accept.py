@@ -122,11 +122,11 @@ class Intake:
             incoming.discard()
             return storage_reply(error), str(error)
         queued.accept_seconds = self._clock.now() - arrival.began_at
-        self._tell(queued, arrival)
+        self._tell(queued, arrival, len(jobs))
         self._go_on(queued)
         return Reply(250, "2.0.0", f"Ok: queued as {arrival.id}"), ""
 
-    def _tell(self, queued: QueuedMessage, arrival: Arrival) -> None:
+    def _tell(self, queued: QueuedMessage, arrival: Arrival, recipients: int) -> None:
         identity = arrival.identity
         self._record(
             MessageReceived(
@@ -136,7 +136,7 @@ class Intake:
                 message_id=message_id(queued.body.header),
                 sender=queued.envelope.sender_text,
                 size=queued.body.size,
-                recipients=len(queued.jobs),
+                recipients=recipients,
                 login=identity.login if identity is not None else "",
                 mechanism=identity.mechanism if identity is not None else "",
             )

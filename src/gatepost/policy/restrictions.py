@@ -57,11 +57,11 @@ async def _permit(situation: Situation, rights: SenderRights) -> Answer:
 
 
 async def _reject(situation: Situation, rights: SenderRights) -> Answer:
-    return Reply(554, "5.7.1", "Access denied")
+    return Reply(554, "5.7.1", f"<{situation.resolution.address}>: Recipient address rejected: Access denied")
 
 
 async def _defer(situation: Situation, rights: SenderRights) -> Answer:
-    return Reply(450, "4.3.2", "Try again later")
+    return Reply(450, "4.3.2", f"<{situation.resolution.address}>: Recipient address rejected: Try again later")
 
 
 async def _reject_invalid_helo(situation: Situation, rights: SenderRights) -> Answer:

@@ -59,6 +59,7 @@ class SmtpSession(asyncio.Protocol):
         "_client",
         "_commands",
         "_deadline",
+        "_early",
         "_ends_at",
         "_errors",
         "_junk",
@@ -82,6 +83,7 @@ class SmtpSession(asyncio.Protocol):
         self._service = service
         self._machine = SmtpServer(service.rules)
         self._client = Client(NO_PEER)
+        self._early: list[bytes] | None = [] if service.listener.tls == "wrapper" else None  # of the handshake
         self._commands: dict[str, tuple[int, int]] = {}
         self._errors = 0
         self._junk = 0
@@ -109,6 +111,10 @@ class SmtpSession(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
+        if self._early is not None:  # it began to shake hands before we could
+            self._early.append(data)
+            self._transport.pause_reading()
+            return
         self._machine.receive(data)
         if self._machine.buffered > READ_AHEAD and not self._paused:
             self._paused = True
@@ -378,11 +384,19 @@ class SmtpSession(asyncio.Protocol):
 
     async def _start_tls(self) -> None:
         assert self._service.tls is not None
+        early, self._early = self._early, None
         try:
             context = self._service.tls()
-            transport = await self._loop.start_tls(
+            handshake = self._loop.start_tls(
                 self._transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_LIMIT
             )
+            if early:
+                task = self._loop.create_task(handshake)
+                await asyncio.sleep(0)  # now the handshake's protocol has taken our place
+                _hand_over(b"".join(early), cast(asyncio.BufferedProtocol, self._transport.get_protocol()))
+                transport = await task
+            else:
+                transport = await handshake
         except (OSError, ssl.SSLError, TimeoutError) as error:
             self._lost = True
             raise Broken(f"TLS handshake failed ({_tls_reason(error)})") from None
@@ -403,6 +417,16 @@ def _peer_of(transport: asyncio.BaseTransport) -> Peer:
         return NO_PEER  # a UNIX socket
     address = str(name[0]).partition("%")[0]
     return Peer(address.removeprefix("::ffff:") if "." in address else address, int(name[1]))
+
+
+def _hand_over(data: bytes, protocol: asyncio.BufferedProtocol) -> None:
+    """Bytes that came to us and are for this protocol (uvloop's for TLS, as asyncio's, reads into a buffer of its own)."""
+    while data:
+        room = memoryview(protocol.get_buffer(len(data)))
+        count = min(len(room), len(data))
+        room[:count] = data[:count]
+        protocol.buffer_updated(count)
+        data = data[count:]
 
 
 def _tls_reason(error: Exception) -> str:

@@ -5,7 +5,7 @@ Replies name the recipient, as Postfix's do; causes that only the operator may k
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from gatepost.intake.accept import Arrival
 from gatepost.intake.incoming import Incoming, storage_reply
@@ -138,13 +138,26 @@ class Transaction:
             self._incoming.discard()
             reply, cause = end.fault, ""
         else:
-            envelope = replace(self.envelope, recipients=tuple(self.recipients))
-            reply, cause = await self.service.intake.commit(self._incoming, self._arrival, envelope, self.resolutions)
+            reply, cause = await self.service.intake.commit(
+                self._incoming, self._arrival, self._whole_envelope(), self.resolutions
+            )
         if cause:
             self.service.record(Notice("intake", "error", f"{queue_id(self._arrival.number)}: {cause}"))
         if not reply.is_positive:
             self._tell_refused("END-OF-MESSAGE", reply, ", ".join(str(one.address) for one in self.recipients[:5]), "")
         return reply
+
+    def _whole_envelope(self) -> Envelope:
+        begun = self.envelope
+        return Envelope(
+            begun.sender,
+            tuple(self.recipients),
+            begun.eight_bit,
+            begun.smtputf8,
+            begun.ret,
+            begun.envid,
+            begun.declared_size,
+        )
 
     def abandon(self) -> None:
         """RSET, a new HELO, or the client went away: nothing of it is kept."""
