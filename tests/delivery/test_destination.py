@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -301,6 +302,29 @@ def test_bodies_that_left_memory_come_back_before_an_agent_sees_them() -> None:
             done += 1
         assert sorted(number for number, _ in scene.ended) == list(range(30))
         assert sorted(scene.loads) == list(range(30))
+        await scene.stop()
+
+    run(work())
+
+
+def test_body_that_had_to_go_again_is_loaded_again() -> None:
+    async def work() -> None:
+        scene = Scene()
+        gone = delivery(1)
+        gone.message.body = Body(100, b"")
+        load = scene.load
+
+        async def twice(each: Delivery) -> bool:
+            works = await load(each)
+            if len(scene.loads) == 1:
+                each.message.body = Body(100, b"")
+            return works
+
+        scene.around = replace(scene.around, load=twice)
+        scene.destination = Destination(Route("smtp", "dest.test"), scene.agent, scene.around)
+        scene.destination.submit(gone)
+        await scene.busy(1)
+        assert scene.loads == [1, 1] and gone.message.body.content == b"again\r\n"
         await scene.stop()
 
     run(work())

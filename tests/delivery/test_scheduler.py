@@ -50,9 +50,12 @@ class BatchNotes:
     def __init__(self) -> None:
         self.seen: list[tuple[int, list[int]]] = []
         self.closed = False
+        self.block: asyncio.Event | None = None
 
     async def deliver_batch(self, deliveries: Sequence[Delivery]) -> list[list[Outcome]]:
         self.seen += ((each.message.number, [one.number for one in each.jobs]) for each in deliveries)
+        if self.block is not None:
+            await self.block.wait()
         return [[OK] * len(each.jobs) for each in deliveries]
 
     async def close(self) -> None:
@@ -240,6 +243,22 @@ def test_job_due_while_others_of_its_message_are_at_work_joins_them() -> None:
         await eventually(lambda: scene.journal.of(MessageRemoved))
         assert scene.scheduler.active_jobs == 0
         assert len(scene.journal.of(MessageRemoved)) == 1
+
+    play(work)
+
+
+def test_job_that_was_deferred_and_is_due_again_in_the_same_cycle() -> None:
+    async def work(scene: Scene) -> None:
+        scene.gate.outcome = Deferred("mx.test", "450 later", "4.2.0")
+        scene.scheduler.submit(message(1, [job(0), job(1, route="maildir:a@us.test")]))
+        blocked = scene.maildir.block = asyncio.Event()
+        scene.gate.open.set()
+        await scene.done(1)
+        scene.gate.outcome = OK
+        scene.scheduler.submit(message(1, [job(0)]), is_whole=False)
+        await scene.done(2)
+        blocked.set()
+        await eventually(lambda: scene.journal.of(MessageRemoved))
 
     play(work)
 

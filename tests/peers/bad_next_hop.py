@@ -10,6 +10,7 @@ A script is a text of lines, done in order:
     TLS                     serve the handshake now (needs `tls`)
     FLOOD x 1000000         send so many of this character
     SILENCE                 read, and never say another word
+    DRIBBLE x               send this character again and again, slowly
     DEAF                    read no more, and say no more
     CLOSE / RESET           close in order / with a TCP reset
     MESSAGE                 a whole message of one recipient, accepted: MAIL, RCPT, DATA, content
@@ -143,6 +144,10 @@ class _Session:
             case "SILENCE":
                 while await self._reader.read(65536):
                     pass
+            case "DRIBBLE":
+                while True:
+                    await self._send(rest.encode())
+                    await asyncio.sleep(0.05)
             case "DEAF":
                 self._writer.transport.pause_reading()  # type: ignore[attr-defined]
                 await asyncio.Event().wait()

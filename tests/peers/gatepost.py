@@ -49,7 +49,9 @@ class People:
     """Who lives there: accounts with their passwords, and forwards; of a `keeping` one the account gets the mail too."""
 
     domains: tuple[str, ...] = (DOMAIN,)
-    accounts: Mapping[str, str] = field(default_factory=lambda: {"ann@here.test": "ann-secret", "ben@here.test": "ben-secret"})
+    accounts: Mapping[str, str] = field(
+        default_factory=lambda: {"ann@here.test": "ann-secret", "ben@here.test": "ben-secret"}
+    )
     forwards: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     keeping: tuple[str, ...] = ()
 
@@ -265,7 +267,9 @@ class GatepostInstance:
         """An account's Maildir. There is none before its first mail: then an empty one elsewhere."""
         local, _, domain = address.rpartition("@")
         path = self.home.path / "mail" / domain / encode_name(local)
-        return mailbox.Maildir(path if path.exists() else self.folder / "no mail yet", create=not path.exists())
+        if all((path / name).exists() for name in ("tmp", "new", "cur")):
+            return mailbox.Maildir(path, create=False)
+        return mailbox.Maildir(self.folder / "no mail yet")
 
     def wait_for_mail(
         self, address: str, subject: str = "", count: int = 1, timeout: float = 20.0
@@ -278,6 +282,12 @@ class GatepostInstance:
                 return mail
             assert time.monotonic() < deadline, f"{len(mail)} of {count} came to {address}:\n{self.log()[-6000:]}"
             time.sleep(0.02)
+
+    def raw_mail(self, address: str, subject: str) -> bytes:
+        """The one message with this subject, byte for byte as it is kept."""
+        folder = self.maildir(address)
+        (key,) = [key for key, mail in folder.items() if mail["Subject"] == subject]
+        return folder.get_bytes(key)
 
     def wait_until_empty(self, timeout: float = 20.0) -> None:
         """Until nothing waits in the queue."""

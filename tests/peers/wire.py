@@ -12,7 +12,9 @@ CLIENT = "client.test"
 class Wire:
     """One connection, with its greeting read. Time limits are those of the socket: TimeoutError."""
 
-    def __init__(self, address: tuple[str, int] | str, *, timeout: float = 20.0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, address: tuple[str, int] | str, *, timeout: float = 20.0, tls: ssl.SSLContext | None = None
+    ) -> None:
         """`address` of TCP, or the path of a UNIX socket. `tls`: from the first byte."""
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)

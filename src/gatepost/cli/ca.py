@@ -26,7 +26,7 @@ hosts_argument = click.argument("hosts", nargs=-1, required=True, metavar="HOST.
 def ca() -> None:
     """Our own certificate authority, and certificates for hosts.
 
-    A running server picks up a new certificate by itself.
+    A running server picks up a renewed certificate by itself; one for another host at the next `gatepost reload`.
     """
 
 

@@ -59,15 +59,15 @@ def _section(context: click.Context, level: int) -> str:
 
 
 def _records(context: click.Context) -> Iterator[tuple[str, str]]:
-    """Spelling and meaning of each option, but for --help, which all have."""
+    """Spelling and meaning of each option but --help, which all have. Arguments are told by the command's own words."""
     for parameter in context.command.params:
-        record = parameter.get_help_record(context)
+        record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
         if record is not None:
             yield record
 
 
 def _row(spelling: str, meaning: str) -> str:
-    cells = (f"`{spelling}`", meaning)
+    cells = (f"`{spelling}`", meaning.replace("  [", " ["))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -32,7 +32,7 @@ PORTS: dict[str, tuple[int, Protection]] = {
 @click.option(
     "--password-file", type=click.Path(path_type=Path, dir_okay=False), help="Its first line is the password."
 )
-@click.option("--subject", default="A message from Gatepost", show_default=True)
+@click.option("--subject", default="A message from Gatepost", show_default=True, help="The subject.")
 @click.option("--text", default="It works.", show_default=True, help="The text.")
 @click.option(
     "--file", "file", type=click.File("rb"), help='A whole message, header and text, instead; "-" for standard input.'

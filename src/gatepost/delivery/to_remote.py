@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import replace
 
 from gatepost.delivery import answers
 from gatepost.delivery.agent import Attempt, Delivery, Work
@@ -84,8 +83,6 @@ class RemoteAgent:
                 return attempts
             trouble = session.trouble
             started = asyncio.get_running_loop().time()
-        if trouble is not None and sessions:
-            trouble = replace(trouble, site_failed=False)  # one of its hosts talked to us
         _give_up(attempts, work, trouble or _NOBODY)
         return []
 

@@ -71,6 +71,10 @@ class Intake:
         self._submit: Callable[[QueuedMessage], None] | None = None
         self._has_room: Callable[[], bool] = lambda: True
 
+    def use(self, router: Router, hostname: str) -> None:
+        """Settings were reloaded."""
+        self._router, self._hostname = router, hostname
+
     def lead_to(self, submit: Callable[[QueuedMessage], None], has_room: Callable[[], bool]) -> None:
         """Where accepted messages go on. `has_room` says whether one may stay in memory; else the queue keeps it until then."""
         self._submit, self._has_room = submit, has_room

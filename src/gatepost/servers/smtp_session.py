@@ -36,6 +36,7 @@ from gatepost.servers.smtp_transaction import OVERSHOOT, SENDER_OK, TOO_MANY, Cl
 
 READ_AHEAD = 256 * 1024  # bytes received and not yet looked at before the socket is paused
 HANDSHAKE_LIMIT = 30.0  # seconds
+LINGER_LIMIT = 30.0  # seconds a client has to read the last answers
 NO_PEER = Peer("", 0, "localhost")
 
 _TLS_READY = Reply(220, "2.0.0", "Ready to start TLS")
@@ -181,6 +182,8 @@ class SmtpSession(asyncio.Protocol):
         self._flush()
         if self._writable:
             self._transport.close()
+            if self._transport.get_write_buffer_size():
+                self._loop.call_later(LINGER_LIMIT, self._transport.abort)
         else:
             self._transport.abort()
         self._service.record(ClientDisconnected(self._service.log_name, self._client.peer, self._commands))

@@ -72,7 +72,8 @@ class Rooms:
         self._home = home
         self._tools = tools
         self.settings = settings
-        self.services: dict[str, SmtpService] = {}
+        self.services: dict[str, SmtpService] = {}  # by listening address
+        self._old_services: list[SmtpService] = []  # from before a reload, as long as they have sessions
         self._shards = [
             QueueShard(home.shard(number), number, settings=settings.queue, clock=tools.clock) for number in shards
         ]
@@ -80,6 +81,10 @@ class Rooms:
         self._retired: set[asyncio.Task[None]] = set()
         self._directory = Directory(home.directory(settings))
         self._hashing = HashingPool(settings.passwords)
+        self._router = Router(self._directory, settings)
+        self._intake = Intake(
+            self._shards[0], self._router, hostname=settings.hostname, clock=tools.clock, record=tools.record
+        )
         self._furnish(settings)
 
     def open(self) -> None:
@@ -93,9 +98,7 @@ class Rooms:
         tools = self._tools
         self._dns = Resolver(settings.dns, tools.clock)
         self._router = Router(self._directory, settings)
-        self._intake = Intake(
-            self._shards[0], self._router, hostname=settings.hostname, clock=tools.clock, record=tools.record
-        )
+        self._intake.use(self._router, settings.hostname)
         tls = self._server_tls(settings)
         rights = SenderRights(self._directory, settings.recipient_delimiter)
         login = Login(self._directory, self._hashing)
@@ -115,7 +118,14 @@ class Rooms:
             )
             for listener in settings.listener
         }
+        services = {**self.services, **services}  # a listener no longer named is bound until a restart: it goes on as it was
+        kept = {id(service) for service in services.values()}
+        self._old_services = [one for one in self.all_services() if one.sessions and id(one) not in kept]
         self.settings, self.services = settings, services
+
+    def all_services(self) -> list[SmtpService]:
+        """Those that take new sessions, and those whose sessions began before a reload."""
+        return [*self.services.values(), *self._old_services]
 
     def _server_tls(self, settings: Settings) -> Callable[[], ssl.SSLContext] | None:
         if all(listener.tls == "none" for listener in settings.listener):
@@ -188,7 +198,7 @@ class Rooms:
         """Counts for `gatepost status`."""
         counts = [await shard.statistics() for shard in self._shards]
         return {
-            "sessions": sum(len(service.sessions) for service in self.services.values()),
+            "sessions": sum(len(service.sessions) for service in self.all_services()),
             "messages": sum(count.messages for count in counts),
             "active": sum(count.active for count in counts),
             "waiting": sum(count.waiting for count in counts),

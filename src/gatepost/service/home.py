@@ -59,7 +59,8 @@ class Home:
 
     def shards(self) -> list[int]:
         """Numbers of all shards there are."""
-        return sorted(int(folder.name) for folder in self.queue.glob("[0-9]*") if folder.name.isdigit())
+        names = [folder.name for folder in self.queue.glob("[0-9]*")]
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
     def prepare(self, settings: Settings) -> None:
         """Make what is missing and bring the databases up to date, as the home's owner. Raises StorageError, OSError."""

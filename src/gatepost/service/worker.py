@@ -161,7 +161,7 @@ class Worker:
     async def _drain(self) -> None:
         for server in self._servers:
             server.close()
-        services = list(self._rooms.services.values())
+        services = self._rooms.all_services()
         for service in services:
             service.drain()
         deadline = time.monotonic() + SESSION_DRAIN_LIMIT

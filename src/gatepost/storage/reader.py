@@ -34,7 +34,7 @@ class Reader(Protocol):
 class SqliteReader:
     """Reads one SQLite file; belongs to the thread that made it, and must be made after a fork, not before.
 
-    A file that is moved away and replaced by another is not noticed: whoever restores a backup reloads the service.
+    A file that is moved away and replaced by another is not noticed: whoever restores a backup restarts the service.
     """
 
     def __init__(self, path: Path | str) -> None:
