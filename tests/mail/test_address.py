@@ -73,6 +73,8 @@ def test_good(text: str, local: str, domain: str) -> None:
         ("a\x85b@example.test", "local part"),
         ('"a\x9bb"@example.test', "local part"),
         ("a\u2028b@example.test", "local part"),
+        ("a\u202eb@example.test", "local part"),
+        ('"a\u2066b"@example.test', "local part"),
         ("ann@example.test.", "domain"),
         ("ann@.example.test", "domain"),
         ("ann@example..test", "domain"),

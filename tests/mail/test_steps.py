@@ -17,6 +17,7 @@ def test_sentences_come_in_order() -> None:
     steps.note("done")
     assert steps.lines() == ['forward a@b.test -> "c d"@e.test', "done"]
     assert steps.lines() == steps.lines()
+    assert steps.count == 2
 
 
 def test_nothing_is_formatted_before_it_is_asked_for() -> None:

@@ -168,9 +168,12 @@ class GatepostInstance:
 
     def stop(self) -> int:
         """SIGTERM to the master, and wait until all is over. The exit code."""
-        process = self._running
-        process.terminate()
-        code = process.wait(STOP_TIME)
+        self._running.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        """Until it has ended by itself. The exit code."""
+        code = self._running.wait(STOP_TIME)
         self._process = None
         wait_until(lambda: not self.processes(), 10)
         return code

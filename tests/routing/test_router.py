@@ -12,7 +12,7 @@ from gatepost.admin.explain import explain_recipient
 from gatepost.config.settings import DeliverySettings, ForwardSettings
 from gatepost.mail.address import Address, parse_address
 from gatepost.mail.route import Route
-from gatepost.routing.router import DISABLED, MAX_ANSWERS, USER_UNKNOWN, Router
+from gatepost.routing.router import DISABLED, MAX_KEPT, USER_UNKNOWN, Router
 from gatepost.routing.transports import Transports
 from villages import SqlVillage, Village, now
 from villages.questions import AnyVillage, resolve, settings, targets
@@ -282,9 +282,25 @@ def test_a_storm_of_unknown_addresses_is_forgotten_again() -> None:
     village = Village()
     village.add_domain("example.test")
     router = Router(village, settings())
-    for at in range(MAX_ANSWERS + 100):
+    for at in range(MAX_KEPT):
         now(router.resolve(Address(f"guess{at}", "example.test")))
-    assert len(router._answers) == MAX_ANSWERS
+    assert len(router._answers) == MAX_KEPT // 2  # each with its one step
+    first = Address("guess0", "example.test")
+    asked = village.asked
+    now(router.resolve(first))
+    assert village.asked > asked
+
+
+def test_a_list_asked_for_with_ever_new_tags_does_not_fill_memory() -> None:
+    village = Village()
+    village.add_domain("example.test")
+    village.add_forward("all@example.test", *(f"u{at}@far.test" for at in range(1000)))
+    router = Router(village, settings())
+    for at in range(60):
+        now(router.resolve(Address(f"all+{at}", "example.test")))
+    assert 0 < sum(len(answer.targets) for answer in router._answers.values()) < MAX_KEPT
+    latest = Address("all+59", "example.test")
+    assert now(router.resolve(latest)) is now(router.resolve(latest))
 
 
 def test_an_answer_overtaken_by_a_change_is_not_kept() -> None:

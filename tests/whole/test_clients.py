@@ -9,8 +9,7 @@ import smtplib
 import subprocess
 import uuid
 from collections.abc import Iterator
-from email import message_from_bytes
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from pathlib import Path
 
 import pytest
@@ -75,6 +74,12 @@ def message(subject: str, text: str = "It works.\r\n") -> bytes:
     return f"From: <x@far.test>\r\nSubject: {subject}\r\n\r\n{text}".encode()
 
 
+def text_of(mail: Message) -> str:
+    text = mail.get_payload()
+    assert isinstance(text, str)
+    return text.replace("\r\n", "\n")
+
+
 def taken(sink: SmtpSink, subject: str, gatepost: GatepostInstance) -> list[TakenMessage]:
     """What the sink has of this subject, once the queue is empty."""
     gatepost.wait_until_empty()
@@ -97,7 +102,7 @@ def test_mail_from_anybody_lands_in_the_maildir_with_its_trace(gatepost: Gatepos
     received = str(mail["Received"])
     assert received.startswith("from client.test (unknown [127.0.0.1])")
     assert "by mail.here.test" in received and "with ESMTP id" in received and "for <ann@here.test>" in received
-    assert mail.get_payload().replace("\r\n", "\n") == "one\n..two\n.\n"
+    assert text_of(mail) == "one\n..two\n.\n"
 
 
 @pytest.mark.parametrize(
@@ -407,7 +412,7 @@ def test_bdat_in_pieces_and_pipelined(gatepost: GatepostInstance, subject: str) 
             "250 2.0.0",
         ]  # no recipient, no QUIT
     (mail,) = gatepost.wait_for_mail("ann@here.test", subject)
-    assert mail.get_payload().replace("\r\n", "\n") == "a line\n.\nQUIT\n..\nlast\n"
+    assert text_of(mail) == "a line\n.\nQUIT\n..\nlast\n"
 
 
 def test_a_success_report_arrives(gatepost: GatepostInstance, subject: str) -> None:
@@ -419,17 +424,14 @@ def test_a_success_report_arrives(gatepost: GatepostInstance, subject: str) -> N
             rcpt_options=["NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;ben+2Bx@here.test"],
         )
     gatepost.wait_for_mail("ben@here.test", subject)
-    reports = []
-    for one in gatepost.wait_for_mail("ann@here.test", "Successful Mail Delivery Report", timeout=10):
-        parts = message_from_bytes(bytes(one)).get_payload()
-        assert isinstance(parts, list)
-        if subject in str(parts[2]):
-            reports.append((one, parts))
-    ((report, (_, status, headers)),) = reports
+    reports = gatepost.wait_for_mail("ann@here.test", "Successful Mail Delivery Report", timeout=10)
+    (report,) = [report for report in reports if subject in str(report)]
+    # walk: the report, its text, the status with a part for the message and one for the recipient, the header
+    _, _, status, _, _, headers = report.walk()
     assert report["Return-Path"] == "<>"
     assert report.get_content_type() == "multipart/report"
     assert report.get_param("report-type") == "delivery-status"
-    fields = "".join(str(part) for part in status.get_payload())
+    fields = str(status)
     assert "Action: delivered" in fields and "Status: 2.0.0" in fields
     assert "Original-Envelope-Id: my+id" in fields
     assert "Original-Recipient: rfc822;ben+x@here.test" in fields.replace("; ", ";")

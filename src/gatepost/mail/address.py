@@ -20,8 +20,9 @@ MAX_LOCAL = 64  # RFC 5321 §4.5.3.1.1
 MAX_DOMAIN = 255  # RFC 5321 §4.5.3.1.2
 MAX_ADDRESS = 254  # RFC 5321 §4.5.3.1.3: a path has 256 octets, two of them the angle brackets
 
-# RFC 6532 §3.1 UTF8-non-ascii, without the C1 controls and the two line separators: terminals and logs obey those.
-_NON_ASCII = r"\u00a0-\u2027\u202a-\U0010ffff"
+# RFC 6532 §3.1 UTF8-non-ascii, without the C1 controls, the two line separators and what turns the direction of writing
+# round: terminals and logs obey those.
+_NON_ASCII = r"\u00a0-\u2027\u202f-\u2065\u206a-\U0010ffff"
 _ATEXT = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{_NON_ASCII}-]"
 _DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")  # RFC 5321 §4.1.2 Dot-string, RFC 6531 §3.3
 _QUOTED_STRING = re.compile(rf'"((?:[\x20\x21\x23-\x5b\x5d-\x7e{_NON_ASCII}]|\\[\x20-\x7e])*)"')

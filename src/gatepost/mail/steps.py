@@ -16,6 +16,11 @@ class Steps:
         """One step more."""
         self._notes.append((template, values))
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._notes)
+
     def lines(self) -> list[str]:
         """The steps as sentences."""
         return [template.format(*values) for template, values in self._notes]

@@ -16,7 +16,7 @@ from gatepost.mail.steps import Steps
 from gatepost.routing.expansion import End, Expansion, ExpansionFault, Mailbox, NoSuchRecipient, Residents
 from gatepost.routing.transports import Transports, to_mailbox
 
-MAX_ANSWERS = 4096
+MAX_KEPT = 65_536  # answers, their targets and their steps, counted together; about 15 MB
 
 USER_UNKNOWN = Reply(550, "5.1.1", "Recipient address rejected: User unknown")
 DISABLED = Reply(550, "5.2.1", "Recipient address rejected: Mailbox disabled")
@@ -57,21 +57,28 @@ class Router:
         self._postmaster = parse_address(settings.postmaster) if settings.postmaster else None
         self._generation = -1
         self._answers: dict[Address, Resolution] = {}
+        self._kept = 0
 
     async def resolve(self, address: Address) -> Resolution:
         """Where mail for this address goes. Raises StorageError where the directory cannot be read."""
         generation = self._directory.generation()
         if generation != self._generation:
             self._answers.clear()
+            self._kept = 0
             self._generation = generation
         answer = self._answers.get(address)
         if answer is None:
             answer = await self._resolve(address)
             if generation == self._generation:
-                if len(self._answers) >= MAX_ANSWERS:
-                    del self._answers[next(iter(self._answers))]
-                self._answers[address] = answer
+                self._keep(address, answer)
         return answer
+
+    def _keep(self, address: Address, answer: Resolution) -> None:
+        """Remember an answer and forget the oldest. A list of thousands, asked for with ever new tags, must not fill memory."""
+        self._answers[address] = answer
+        self._kept += _weight(answer)
+        while self._kept > MAX_KEPT:
+            self._kept -= _weight(self._answers.pop(next(iter(self._answers))))
 
     async def _resolve(self, address: Address) -> Resolution:
         steps = Steps()
@@ -133,3 +140,7 @@ class Router:
         route, why = self._transports.to(end.address)
         steps.note("{} goes by {} ({})", end.address, route, why)
         return Target(end.address, route)
+
+
+def _weight(answer: Resolution) -> int:
+    return 1 + len(answer.targets) + answer.steps.count

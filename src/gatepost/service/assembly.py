@@ -118,7 +118,8 @@ class Rooms:
             )
             for listener in settings.listener
         }
-        services = {**self.services, **services}  # a listener no longer named is bound until a restart: it goes on as it was
+        # A listener that is no longer named is bound until a restart, and goes on as it was.
+        services = {**self.services, **services}
         kept = {id(service) for service in services.values()}
         self._old_services = [one for one in self.all_services() if one.sessions and id(one) not in kept]
         self.settings, self.services = settings, services

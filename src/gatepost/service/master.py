@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from itertools import chain
 
 from gatepost.config.endpoints import UnixAddress, parse_listen_address
 from gatepost.config.settings import Settings
@@ -99,7 +100,7 @@ class Master:
             await self._stopping.wait()
         finally:
             _notify_systemd("STOPPING=1")
-            await self._stop_workers()
+            await self._stop_workers(sockets)
 
     async def _listen(self, settings: Settings, count: int, *, patient: bool) -> list[list[socket.socket]]:
         """Sockets for each listener, one for each worker. `patient`: workers of a killed master may still be draining."""
@@ -167,10 +168,12 @@ class Master:
                     self._note("error", str(error))
                     await asyncio.sleep(SHORT_LIFE)
 
-    async def _stop_workers(self) -> None:
+    async def _stop_workers(self, sockets: Sequence[Sequence[socket.socket]]) -> None:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
+        for listening in chain.from_iterable(sockets):
+            listening.close()  # else new clients would wait in a queue that nobody serves any more
         await asyncio.gather(*(self._end(worker) for worker in self._workers.values()))
 
     async def _end(self, worker: WorkerProcess) -> None:
