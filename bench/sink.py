@@ -45,7 +45,10 @@ class Sink:
     def __enter__(self) -> Sink:
         command = [program("smtp-sink"), *(["-u", "nobody"] if os.geteuid() == 0 else []), "-c", "-m", "2000"]
         self._process = subprocess.Popen(
-            [*command, f"127.0.0.1:{self.port}", "1000"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+            [*command, f"127.0.0.1:{self.port}", "1000"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # it warns of every connection that a server keeps open
         )
         assert self._process.stdout is not None
         self._pipe = self._process.stdout.fileno()

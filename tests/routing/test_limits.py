@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from gatepost.config.settings import ForwardSettings
@@ -82,6 +84,15 @@ def test_recursion_limit(limit: int) -> None:
     resolution = resolve(village, "a0@example.test", told)
     assert resolution.refusal is FORWARD_FAULT
     assert resolution.fault.startswith(f"more than {limit} forwards in a row: a0@example.test -> ")
+
+
+def test_the_longest_chain_that_settings_allow_can_be_followed() -> None:
+    [declared] = [one for one in fields(ForwardSettings) if one.name == "recursion_limit"]
+    longest = int(declared.metadata["most"])
+    village = Village()
+    chain(village, longest)
+    told = settings(forwards=ForwardSettings(recursion_limit=longest))
+    assert targets(village, "a0@example.test", told) == ["ann@example.test maildir:ann@example.test"]
 
 
 def test_recursion_limit_does_not_depend_on_the_order_of_targets() -> None:

@@ -222,7 +222,7 @@ class ForwardSettings:
     """How addresses are expanded."""
 
     recursion_limit: int = setting(
-        20, "Longest chain of forwards (Postfix virtual_alias_recursion_limit).", least=1, most=1000
+        20, "Longest chain of forwards (Postfix virtual_alias_recursion_limit).", least=1, most=200
     )
     expansion_limit: int = setting(
         1000, "Most recipients one address may become (Postfix virtual_alias_expansion_limit).", least=1, most=100_000

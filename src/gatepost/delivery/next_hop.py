@@ -132,7 +132,7 @@ class NextHops:
             raise Unreachable(_no_answer(hop.name, "MX", error)) from None
         if not exchanges:
             return await self._of_one_host(hop)
-        if exchanges[0].host in ("", "."):  # RFC 7505 §4.2
+        if exchanges[0].host in ("", "."):  # RFC 7505 §4.1
             raise Unreachable(Failed("none", f"Domain {hop.name} does not accept mail (nullMX)", "5.1.10"))
         return await self._of_exchanges(hop, exchanges)
 

@@ -13,8 +13,9 @@ _NEVER_ON = frozenset({b"bcc", b"resent-bcc"})  # RFC 5322 §3.6.3: the blind co
 
 
 def completed_submission(header: bytes, *, sender: str, queue_id: str, hostname: str, at: float) -> bytes:
-    """A submission's header block with Date, Message-ID and From added where they are missing (RFC 6409 §8.1, §8.3)."""
-    header = without_fields(header, _NEVER_ON)
+    """A submission's header block with Date, Message-ID and From added where they are missing (RFC 6409 §8.2, §8.3)."""
+    if b"bcc" in header.lower():
+        header = without_fields(header, _NEVER_ON)
     present = {name for name, _ in header_fields(header)}
     added = []
     if b"from" not in present and sender:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 _NAME = re.compile(rb"([\x21-\x39\x3b-\x7e]+)[ \t]*:")  # RFC 5322 §2.2, §4.5.8 obs-optional
-_BLANK = (b" ", b"\t")
+_LINE_END = re.compile(rb"\r\n(?![ \t])")  # a blank goes on with the line before, RFC 5322 §2.2.3
 
 
 def header_length(content: bytes) -> int:
@@ -42,10 +42,9 @@ def without_fields(header: bytes, names: frozenset[bytes]) -> bytes:
 def _lines(header: bytes) -> Iterator[tuple[int, int]]:
     """Where each line begins and ends, its CRLF and what is folded onto it included. Linear in time, whatever comes."""
     at = 0
-    while at < len(header):
-        end = header.find(b"\r\n", at)
-        while end >= 0 and header.startswith(_BLANK, end + 2):
-            end = header.find(b"\r\n", end + 2)
-        end = end + 2 if end >= 0 else len(header)
+    for found in _LINE_END.finditer(header):
+        end = found.end()
         yield at, end
         at = end
+    if at < len(header):
+        yield at, len(header)

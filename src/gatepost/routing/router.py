@@ -75,6 +75,8 @@ class Router:
 
     def _keep(self, address: Address, answer: Resolution) -> None:
         """Remember an answer and forget the oldest. A list of thousands, asked for with ever new tags, must not fill memory."""
+        if address in self._answers:
+            return  # somebody asked at the same time
         self._answers[address] = answer
         self._kept += _weight(answer)
         while self._kept > MAX_KEPT:

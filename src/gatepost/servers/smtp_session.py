@@ -202,14 +202,18 @@ class SmtpSession(asyncio.Protocol):
             # RFC 5321 §4.3.1: the client waits for the greeting. Who does not is no mail client, or a smuggler.
             raise Broken("talking before the greeting", Reply(554, "5.5.0", "Improper use of SMTP command pipelining"))
         self._out.append(self._machine.greeting())
+        heard = True  # something since we last waited
         while True:
             event = self._machine.next_event()
             if event is None:
                 self._flush()
                 if self._machine.state is State.CLOSED:
                     return
-                await self._more()
-            elif isinstance(event, Content):
+                await self._more(heard)
+                heard = False
+                continue
+            heard = True
+            if isinstance(event, Content):
                 assert self._transaction is not None
                 self._transaction.write(event.piece)
             elif isinstance(event, Answered):
@@ -217,8 +221,11 @@ class SmtpSession(asyncio.Protocol):
             else:
                 await self._judge(event)
 
-    async def _more(self) -> None:
-        """Wait for more bytes (or for the client to read), no longer than its state allows."""
+    async def _more(self, heard: bool) -> None:
+        """Wait for more bytes (or for the client to read), no longer than its state allows.
+
+        Bytes of which nothing was `heard` do not put the clock back: a command sent byte by byte must keep no session alive.
+        """
         listener = self._service.listener
         limit = listener.data_time_limit if self._machine.reading_content else listener.command_time_limit
         if self._paused and self._machine.buffered <= READ_AHEAD:
@@ -228,13 +235,17 @@ class SmtpSession(asyncio.Protocol):
             raise Broken("lost connection")
         if (self._shutting_down or self._service.draining) and self._transaction is None:
             raise Broken("shutting down", self._farewell(421, "4.3.2", "Service is shutting down"))
-        await self._wait(limit)
+        if heard:
+            self._deadline = min(self._loop.time() + limit, self._ends_at)
+        await self._wait()
         while not self._writable and not self._lost:
-            await self._wait(limit)
+            self._deadline = min(self._loop.time() + limit, self._ends_at)
+            await self._wait()
 
-    async def _wait(self, limit: float) -> None:
-        self._deadline = min(self._loop.time() + limit, self._ends_at)
-        if self._timer is None:
+    async def _wait(self) -> None:
+        if self._timer is None or self._timer.when() > self._deadline:
+            if self._timer is not None:
+                self._timer.cancel()
             self._timer = self._loop.call_at(self._deadline, self._look_at_the_clock)
         self._waiter = self._loop.create_future()
         try:
