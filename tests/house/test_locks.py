@@ -62,7 +62,7 @@ def test_tests_run_with_what_gatepost_runs_with() -> None:
 def test_everything_locked_has_hashes(name: str) -> None:
     text = text_of(f"{name}.lock")
     blocks = re.split(r"\n(?=[A-Za-z0-9])", text)
-    for block in blocks[0:]:
+    for block in blocks:
         if _PINNED.match(block):
             assert "--hash=sha256:" in block, block.splitlines()[0]
     assert len(locked(name)) > 10

@@ -10,7 +10,20 @@ SOURCE = Path(__file__).parents[2] / "src" / "gatepost"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 MOST_LINES = 450
-NOTHING_SAYING = {"util", "utils", "helper", "helpers", "common", "manager", "managers", "misc", "base", "core", "data", "info"}
+NOTHING_SAYING = {
+    "util",
+    "utils",
+    "helper",
+    "helpers",
+    "common",
+    "manager",
+    "managers",
+    "misc",
+    "base",
+    "core",
+    "data",
+    "info",
+}
 PRINTERS = {"config/describe.py", "service/master.py"}
 """Beside cli/: a page made by a program, and trouble that cannot go to the log because it is the log's."""
 

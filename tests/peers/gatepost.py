@@ -201,6 +201,7 @@ class GatepostInstance:
             if self._process is not None:
                 self._process.wait(STOP_TIME)
                 self._process = None
+            wait_until(lambda: not self.processes(), 10)
         assert not left, f"processes {left} were left behind:\n{self.output.read_text()}\n{self.log()[-4000:]}"
 
     @property

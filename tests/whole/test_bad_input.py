@@ -94,7 +94,20 @@ def pour(connection: Wire, pieces: Iterator[bytes]) -> threading.Thread:
 
 def test_garbage(gatepost: GatepostInstance) -> None:
     source = random.Random(7)
-    verbs = [b"EHLO ", b"MAIL FROM:", b"RCPT TO:", b"DATA", b"BDAT ", b"AUTH ", b"\r\n", b"\n", b"\0", b"<", b">", b"RSET\r\n"]
+    verbs = [
+        b"EHLO ",
+        b"MAIL FROM:",
+        b"RCPT TO:",
+        b"DATA",
+        b"BDAT ",
+        b"AUTH ",
+        b"\r\n",
+        b"\n",
+        b"\0",
+        b"<",
+        b">",
+        b"RSET\r\n",
+    ]
     for _ in range(60):
         if source.random() < 0.5:
             data = source.randbytes(source.randrange(1, 5000))
@@ -175,7 +188,17 @@ def test_bare_line_ends_in_commands_end_the_session(gatepost: GatepostInstance, 
 
 @pytest.mark.parametrize(
     "smuggled",
-    [b"\n.\n", b"\r\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\r", b"\r.\r\n", b"\r\n\0.\r\n", b"\r\n.\0\r\n", b"\r\r\n.\r\r\n"],
+    [
+        b"\n.\n",
+        b"\r\n.\n",
+        b"\n.\r\n",
+        b"\r.\r",
+        b"\r\n.\r",
+        b"\r.\r\n",
+        b"\r\n\0.\r\n",
+        b"\r\n.\0\r\n",
+        b"\r\r\n.\r\r\n",
+    ],
 )
 def test_nothing_but_crlf_dot_crlf_ends_a_message(gatepost: GatepostInstance, smuggled: bytes) -> None:
     with wire(gatepost) as client:
@@ -217,7 +240,9 @@ def test_odd_messages(gatepost: GatepostInstance, content: bytes, reply: str) ->
     gatepost.wait_until_empty()
 
 
-@pytest.mark.parametrize("before", [b"", ENVELOPE + b"DATA\r\n", ENVELOPE + b"DATA\r\n\r\n", ENVELOPE + b"BDAT 104857600 LAST\r\n"])
+@pytest.mark.parametrize(
+    "before", [b"", ENVELOPE + b"DATA\r\n", ENVELOPE + b"DATA\r\n\r\n", ENVELOPE + b"BDAT 104857600 LAST\r\n"]
+)
 def test_a_hundred_megabytes_without_a_line_end(gatepost: GatepostInstance, before: bytes) -> None:
     began = time.monotonic()
     memory = gatepost.memory("VmHWM")
@@ -247,7 +272,9 @@ def test_a_flood_of_recipients(gatepost: GatepostInstance, request: pytest.Fixtu
         client.hello()
         client.envelope("x@far.test", ["ann@here.test"])
         numbers = range(0, count, 1000)
-        thread = pour(client, (b"".join(b"RCPT TO:<r%d@catch.test>\r\n" % (at + n) for n in range(1000)) for at in numbers))
+        thread = pour(
+            client, (b"".join(b"RCPT TO:<r%d@catch.test>\r\n" % (at + n) for n in range(1000)) for at in numbers)
+        )
         replies = [reply for reply in client.rest().decode().split("\r\n") if reply]
         thread.join(60)
     accepted, refused = (sum(reply.startswith(code) for reply in replies) for code in ("250 2.1.5", "452 4.5.3"))
@@ -341,7 +368,9 @@ def test_too_many_errors_end_a_session(gatepost: GatepostInstance) -> None:
 # -- time --
 
 
-@pytest.mark.parametrize("before", [b"", b"EHLO c\r\n", b"EHLO c\r\n" + ENVELOPE, b"EHLO c\r\n" + ENVELOPE + b"DATA\r\n"])
+@pytest.mark.parametrize(
+    "before", [b"", b"EHLO c\r\n", b"EHLO c\r\n" + ENVELOPE, b"EHLO c\r\n" + ENVELOPE + b"DATA\r\n"]
+)
 def test_who_says_nothing_is_hung_up_on(gatepost: GatepostInstance, before: bytes) -> None:
     with Wire(("127.0.0.1", SLOW)) as client:
         for command in before.splitlines(keepends=True):

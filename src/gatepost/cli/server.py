@@ -105,8 +105,10 @@ def status(house: House, as_json: bool) -> None:
 @click.pass_obj
 def reload(house: House) -> None:
     """Make the running server read its settings and certificates anew; no connection is dropped."""
-    _ask(house, {"do": "reload"})
+    workers = _ask(house, {"do": "reload"})["workers"]
     house.say("reloaded")
+    for name in sorted({name for worker in workers for name in worker["waiting_for_restart"]}):
+        house.say(f"waits for a restart: {name}")
 
 
 @click.command("stop")

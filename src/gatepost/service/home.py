@@ -87,6 +87,15 @@ class Home:
             os.seteuid(0)
             os.setegid(0)
 
+    def hand_over(self, path: Path) -> None:
+        """Give a file that root made to the home's owner, and its folder where that is root's and in the home."""
+        if os.geteuid() != 0:
+            return
+        owner = self.path.stat()
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        if path.parent.stat().st_uid == 0 and path.parent.is_relative_to(self.path):
+            os.chown(path.parent, owner.st_uid, owner.st_gid)
+
     @contextmanager
     def lock(self) -> Iterator[bool]:
         """Be the only master. Gives whether the last one was killed rather than stopped. Raises HomeBusy, OSError."""

@@ -111,6 +111,8 @@ class Master:
             while True:
                 try:
                     bound.append(listen(address, count=count, home=self._home.path))
+                    if isinstance(address, UnixAddress):
+                        self._home.hand_over(self._home.path / address.path)
                     break
                 except ListenError as error:
                     if time.monotonic() > deadline:

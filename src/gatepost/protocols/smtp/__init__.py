@@ -8,6 +8,7 @@
   server.py      the server machine: SMTP, submission and LMTP
   replies.py     a peer's reply lines -> Reply
   client.py      the client machine
+  client_events.py  what it learns and tells
 
 A session is a connection; a transaction is one MAIL…end of data. The server machine owns both states; whoever drives it
 (servers/) judges each event and answers it.
