@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import get_args
 
@@ -43,10 +45,11 @@ ENVELOPES = st.builds(
 
 
 @pytest.fixture(scope="module")
-def connection(tmp_path_factory: pytest.TempPathFactory) -> sqlite3.Connection:
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
     path = tmp_path_factory.mktemp("rows") / "queue.sqlite"
     migrate(path, "queue")
-    return connect(path)
+    with closing(connect(path)) as opened:
+        yield opened
 
 
 @given(

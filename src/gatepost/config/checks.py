@@ -215,8 +215,8 @@ def _mailbox_path_problem(text: str) -> str:
     # Neither may hold a slash, and a domain holds no "@": without one of them between, a.b@c and a@b.c could meet.
     if not set(_PLACEHOLDER.split(text)[1]) & {"/", "@"}:
         return 'must have "/" or "@" between {domain} and {local}; write one there'
-    if ".." in Path(text).parts:
-        return 'must not hold ".."; write a path below the home folder or from the root'
+    if ".." in Path(text).parts or text.startswith("/"):
+        return 'must not hold ".." nor begin with "/"; write a path below the home folder'
     return ""
 
 
