@@ -146,7 +146,7 @@ RIGHT = [
     "[queue]\nminimal_backoff_time = '1h'\nmaximal_backoff_time = '1h'",
     "[delivery]\nrelayhost = '[2001:db8::1]:587'\ninitial_destination_concurrency = 20",
     "[dns]\nservers = ['127.0.0.1:5353', '::1']",
-    "[mailboxes]\npath = '/var/mail/{local}@{domain}/Maildir'",
+    "[mailboxes]\npath = 'mail/{local}@{domain}/Maildir'",
 ]
 
 

@@ -169,7 +169,7 @@ def test_what_the_checks_look_at_is_shown_too() -> None:
         [log]
         syslog_name = "postfix-in"
         [mailboxes]
-        path = "/var/mail/{local}@{domain}"
+        path = "mail/{local}@{domain}"
         """
     )
     assert loaded.postmaster == '"post master"@example.test'
