@@ -54,7 +54,7 @@ class Stream:
 def arrive_once(folder: Path, disturb: Callable[[GatepostInstance], None]) -> None:
     with SmtpSink() as sink:
         # A next hop that takes its time: there is always something under way.
-        sink.answer = lambda verb, rest: time.sleep(0.003) if verb == "CONTENT" else None  # type: ignore[func-returns-value]
+        sink.answer = lambda verb, rest: time.sleep(0.003) if verb == "CONTENT" else None
         gatepost = GatepostInstance(
             folder,
             f'[queue]\nminimal_backoff_time = 1\n[delivery]\nrelayhost = "{sink.relayhost}"',
