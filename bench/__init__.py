@@ -24,12 +24,13 @@ What is measured
   ratio          Gatepost's median by Postfix's; "spread" is the smallest and the largest round
   CPU/message    user and system time of every process of the server, from before the load until its queue is empty:
                  utime + stime + cutime + cstime of the master and all its descendants, so that processes that came and
-                 went meanwhile (Postfix's are replaced after 100 uses) are counted once their parent has reaped them.
+                 went meanwhile (Postfix's are replaced after `max_use`) are counted once their parent has reaped them.
                  Granularity is 10 ms for each process. smtp-source, smtp-sink and kernel threads are not counted
   memory         PSS (shared pages split among those who share them) and RSS from /proc/PID/smaps_rollup: idle, which is
                  after the first greeting; and loaded, which is after the last round
-  others' CPU    how busy the machine was with neither server, source nor sink (kernel threads among it, and whatever
-                 else ran): where it is not small the figures are not to be trusted
+  others         share of the machine's CPU time that neither server, source nor sink had (kernel threads, whatever else
+                 ran, and what a hypervisor took away). Where it is above 10 % the line is marked "!": do not trust it.
+                 `--patient` waits for a quiet machine before each run and repeats runs that were disturbed
 
 A round is one run of each server; who begins changes from round to round. Before the first round of a scenario both are
 warmed up with its own load, and before each run the disks are synced, so that nobody pays for the other's writes.
@@ -39,12 +40,12 @@ What both have on: fsync of every message before its 250, relay check and look-u
 file. What both have off: the look-up of the client's name in DNS (there is none on loopback worth measuring). Gatepost
 offers STARTTLS as it does by default; nobody takes it.
 
-What Postfix was given (all tried, on 2 cores; see postfix_contender.py): no TLS, no chroot, no DNS, hash and texthash
-maps, log through its own postlogd rather than syslog, and the settings that made it faster. Its process limit stays 100,
-which is as many as there are sessions at most.
+What Postfix was given: no TLS, no chroot, no DNS, hash and texthash maps, log through its own postlogd, and the settings
+that made it faster or cheaper (postfix_contender.py names them, and those that did not).
 
   __main__.py              the command line
   scenarios.py             what is raced, how many messages, and the goals
+  tools.py                 the programs it needs
   race.py                  rounds: one server, one scenario, one run after the other
   contender.py             what a server must do to take part
   postfix_contender.py     Postfix (an instance of its own: tests/peers)

@@ -97,6 +97,7 @@ def _idle_sessions(options: argparse.Namespace, machine: dict[str, str]) -> None
         ["before", f"{found.before}", ""],
         ["greeted", f"{found.greeted}", f"{found.kilobytes_each(found.greeted):.1f}"],
         ["after EHLO", f"{found.after_ehlo}", f"{found.kilobytes_each(found.after_ehlo):.1f}"],
+        ["after a message each", f"{found.after_message}", f"{found.kilobytes_each(found.after_message):.1f}"],
         ["all closed", f"{found.after_quit}", ""],
     ]
     print(table([f"{found.sessions} sessions", "worker's RSS, KiB", f"KB each (goal: under {GOAL:.0f})"], rows))

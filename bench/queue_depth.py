@@ -41,7 +41,7 @@ TOLERANCE = 1.25  # a deep queue may cost so many times what a shallow one does 
 _RECIPIENT = parse_address(REMOTE_RECIPIENT)
 _ENVELOPE = Envelope(parse_address(SENDER), (Recipient(_RECIPIENT),))
 _ROUTE = Route("smtp", "[127.0.0.1]:25")
-_CONTENT = b"Subject: bench\r\n\r\n" + b"X" * 78 * (SIZE // 80) + b"\r\n"
+_CONTENT = b"Subject: bench\r\n\r\n" + (b"X" * 78 + b"\r\n") * (SIZE // 80)
 _DELIVERED = Delivered("127.0.0.1[127.0.0.1]:25", "250 2.0.0 Ok")
 _DEFERRED = Deferred("127.0.0.1[127.0.0.1]:25", "450 4.2.0 Later")
 

@@ -295,7 +295,10 @@ class GatepostInstance:
 
     def wait_until_empty(self, timeout: float = 20.0) -> None:
         """Until nothing waits in the queue."""
-        wait_until(lambda: self.waiting() == 0, timeout)
+        deadline = time.monotonic() + timeout
+        while self.waiting():
+            assert time.monotonic() < deadline, f"{self.run('queue', 'list')[-3000:]}\n{self.log()[-3000:]}"
+            time.sleep(0.02)
 
     # -- its command line and its clients --
 

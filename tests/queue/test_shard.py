@@ -6,6 +6,7 @@ import asyncio
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -304,5 +305,29 @@ def test_statistics(tmp_path: Path) -> None:
             found = await shard.statistics()
             assert (found.messages, found.active, found.waiting, found.hold) == (2, 2, 1, 0)
             assert (found.oldest_arrived_at, found.next_attempt_at) == (clock.now() - 9, clock.now() + 60)
+
+    asyncio.run(story())
+
+
+def test_what_is_taken_by_one_who_was_cancelled_can_be_taken_by_the_next(tmp_path: Path) -> None:
+    """Cancelled when the answer is there and the taker has not yet had its turn (a reload in the middle of it)."""
+
+    async def story() -> None:
+        async with shard_in(tmp_path) as shard:
+            await shard.add(new_message(shard), keep_active=False)
+            call, takers = shard._writer.call, []
+
+            def told(*arguments: Any, **options: Any) -> asyncio.Future[Any]:
+                answer = call(*arguments, **options)
+                answer.add_done_callback(lambda _: takers[0].cancel())  # runs before the taker does
+                return answer
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(shard._writer, "call", told)
+                takers.append(asyncio.create_task(shard.take_due(10)))
+                with pytest.raises(asyncio.CancelledError):
+                    await takers[0]
+            (message,) = await shard.take_due(10)
+            assert len(message.jobs) == 1
 
     asyncio.run(story())

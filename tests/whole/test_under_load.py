@@ -64,7 +64,7 @@ def arrive_once(folder: Path, disturb: Callable[[GatepostInstance], None]) -> No
         with gatepost:
             with Stream(gatepost.ports["mx"]) as stream:
                 disturb(gatepost)
-            gatepost.wait_until_empty(60)
+            gatepost.wait_until_empty()
             folder_new = gatepost.home.path / "mail" / "here.test" / "ann" / "new"
             here = Counter(number_of(file.read_bytes()) for file in folder_new.iterdir())
             log = gatepost.log()

@@ -231,7 +231,13 @@ class QueueShard:
         def forget(messages: list[QueuedMessage]) -> None:
             self._let_go([(message.number, job.number) for message in messages for job in message.jobs])
 
-        messages = await self._writer.call(take, forget=forget)
+        answer = self._writer.call(take, forget=forget)
+        try:
+            messages = await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                forget(answer.result())  # cancelled between the answer and our turn: nobody else knows of it
+            raise
         for message in messages:
             message.activated_at = now
             for job in message.jobs:

@@ -1,0 +1,8 @@
+"""The bench is a package at the top of the tree, beside src and tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))
