@@ -161,7 +161,7 @@ class QueueSettings:
         least=1 * MEBI,
     )
     body_file_size: Bytes = setting(
-        64 * KIBI, "Bodies from this size on are kept in files beside the database.", least=1 * KIBI
+        256 * KIBI, "Bodies from this size on are kept in files beside the database.", least=1 * KIBI
     )
 
 

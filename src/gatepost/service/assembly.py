@@ -40,7 +40,6 @@ from gatepost.observe.events import Notice, Record
 from gatepost.policy.chain import Chain, check_restrictions
 from gatepost.protocols.sasl.exchange import VerifyPassword
 from gatepost.protocols.sasl.mechanisms import offered
-from gatepost.queue.records import QueuedMessage
 from gatepost.queue.shard import QueueShard
 from gatepost.routing.router import Router
 from gatepost.servers.smtp_service import SmtpService
@@ -164,14 +163,7 @@ class Rooms:
         ]
         for scheduler in self.schedulers:
             scheduler.start()
-        # By way of us: a session that began before a reload keeps its intake, and that leads to the scheduler of now.
-        self._intake.lead_to(self._submit, self._has_room)
-
-    def _submit(self, message: QueuedMessage) -> None:
-        self.schedulers[0].submit(message)
-
-    def _has_room(self) -> bool:
-        return self.schedulers[0].has_room()
+        self._intake.lead_to(self.schedulers[0].submit, self.schedulers[0].has_room)
 
     def _postmaster(self, settings: Settings) -> Address:
         return parse_address(settings.postmaster or f"postmaster@{settings.hostname}")
