@@ -106,7 +106,7 @@ class Lane:
     def _await_arrival(self, scenario: Scenario, sources: Sources, wanted: int) -> None:
         deadline = Deadline(RUN_LIMIT)
         to_maildir = scenario.kind == "maildir"
-        while not sources.done() if to_maildir else False:
+        while to_maildir and not sources.done():
             time.sleep(POLL)
             if deadline.passed():
                 raise BenchError(f"smtp-source was not done in {RUN_LIMIT:.0f} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
 def test_what_is_left_behind_is_killed_and_complained_of(tmp_path: Path) -> None:
     gatepost = GatepostInstance(tmp_path)
     with pytest.raises(AssertionError, match="were left behind"), gatepost:
+        for worker in gatepost.status():
+            os.kill(worker["pid"], signal.SIGSTOP)  # it cannot notice
         gatepost.kill()
-        for pid in gatepost.processes():
-            os.kill(pid, 19)  # SIGSTOP: it cannot notice
     assert gatepost.processes() == []

@@ -15,7 +15,7 @@ from gatepost.mail.envelope import Envelope
 from gatepost.mail.queue_id import queue_id, shard_of
 from gatepost.queue.inspect import QueueFilter, QueueInspector
 from gatepost.queue.lock import ShardBusy
-from gatepost.queue.records import Body, JobResult, JobState, NewMessage
+from gatepost.queue.records import Body, JobResult, JobState, NewMessage, QueuedMessage
 from gatepost.queue.shard import QueueShard
 from gatepost.storage.errors import StorageUnavailable
 from gatepost.storage.sqlite import connect
@@ -315,7 +315,8 @@ def test_what_is_taken_by_one_who_was_cancelled_can_be_taken_by_the_next(tmp_pat
     async def story() -> None:
         async with shard_in(tmp_path) as shard:
             await shard.add(new_message(shard), keep_active=False)
-            call, takers = shard._writer.call, []
+            call = shard._writer.call
+            takers: list[asyncio.Task[list[QueuedMessage]]] = []
 
             def told(*arguments: Any, **options: Any) -> asyncio.Future[Any]:
                 answer = call(*arguments, **options)
