@@ -37,14 +37,16 @@ def _insert(table: str, columns: str) -> str:
 
 _INSERT_MESSAGE = _insert("message", _MESSAGE_COLUMNS)
 _INSERT_JOB = _insert("job", _NEW_JOB_COLUMNS)
-_DELETE_JOB = "DELETE FROM job WHERE message = ? AND number = ?"
-_DELETE_MESSAGE = """
-    DELETE FROM message WHERE number = ? AND NOT EXISTS (SELECT 1 FROM job WHERE job.message = message.number)"""
 _SET_LAST_NUMBER = "UPDATE shard SET last_number = max(last_number, ?) WHERE number = ?"
 
 # One JSON text holds all keys: one statement, whatever their number.
 KEYS = "(SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
 NUMBERS = "(SELECT value FROM json_each(?))"
+# One statement for a batch, not one for each row: every step of a statement gives up the GIL and has to win it back.
+_DELETE_JOBS = f"DELETE FROM job WHERE (message, number) IN {KEYS}"
+_DELETE_MESSAGES = f"""
+    DELETE FROM message WHERE number IN {NUMBERS}
+        AND NOT EXISTS (SELECT 1 FROM job WHERE job.message = message.number)"""
 _DEFER_JOB = """
     UPDATE job SET state = CASE state WHEN 'hold' THEN 'hold' ELSE 'waiting' END, next_attempt_at = ?,
         attempts = attempts + 1, last_reason = ?, last_status = ?, delay_warned = (delay_warned OR ?)
@@ -136,8 +138,8 @@ def record_results(connection: sqlite3.Connection, results: Iterable[JobResult])
     if deferred:
         connection.executemany(_DEFER_JOB, deferred)
     if finished:
-        connection.executemany(_DELETE_JOB, finished)
-        connection.executemany(_DELETE_MESSAGE, [(message,) for message in {message for message, _ in finished}])
+        connection.execute(_DELETE_JOBS, (key_list(finished),))
+        connection.execute(_DELETE_MESSAGES, (number_list({message for message, _ in finished}),))
 
 
 def set_last_number(connection: sqlite3.Connection, shard: int, number: int) -> None:
