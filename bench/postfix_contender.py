@@ -1,7 +1,8 @@
 """Postfix in the race: the tests' own instance, with the maps and settings of each scenario, made as fast as we can.
 
 The instance gives it no chroot, no look-up of names in DNS, IPv4 only, and its log through its own postlogd. TUNING adds
-what was slower in one scenario of eight (Maildir, 100 sessions) and cheaper in CPU time nearly everywhere when raced against Postfix's defaults. Tried as well,
+what was cheaper in CPU time nearly everywhere when raced against Postfix's defaults, and slower in one scenario of eight
+(Maildir, 100 sessions). Tried as well,
 and within the noise: no log at all, `smtp_connection_cache_destinations` (connections to the next hop are kept on demand
 anyhow), `default_destination_concurrency_limit = 50`, `default_process_limit = 20`. The process limit stays at its default
 of 100, which serves as many sessions as the race has at most; the limit of connections from one client does not hold for
