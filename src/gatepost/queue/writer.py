@@ -4,6 +4,10 @@ Group commit: everything that arrived while the last commit was running is commi
 finished jobs are deleted by the same transactions. A message that waits alone is committed at once; results alone wait
 up to RESULT_PAUSE for company. When there is nothing to do the thread sleeps until it is rung, and wakes for nothing else.
 
+Where several messages came during one commit, the next one waits COMMIT_DELAY for more to share it (as PostgreSQL's
+commit_delay does): each statement gives up the GIL and has to win it back from the event loop, so half as many commits
+cost less than the wait. bench/, relay at 20 sessions: 1,450 and 1,310 messages/s without it, 1,780 with it.
+
 What it promises:
 - `add`: its future is done after the fsync, or fails with StorageFull or StorageUnavailable and then nothing of the
   message was stored. One message that cannot be stored at all does not take others of its batch with it.
@@ -20,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -37,6 +42,7 @@ from gatepost.storage.sqlite import transaction
 
 RESULT_PAUSE = 0.1  # seconds a result may wait for a commit to ride along with
 RETRY_PAUSE = 1.0  # seconds between attempts to write results that could not be written
+COMMIT_DELAY = 0.002  # seconds; see the module
 MAX_BATCH_ROWS = 4096  # jobs and messages, or results
 MAX_BATCH_BYTES = 16 * 1024 * 1024  # of message bodies
 
@@ -100,6 +106,7 @@ class Writer:
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
         self._asleep = False
+        self._is_busy = False  # several messages came during the last commit; for the thread alone
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._errors = storage_errors(path)
         self.in_files: set[int] = set()  # messages seen whose body is in a file; for the thread alone
@@ -158,8 +165,12 @@ class Writer:
 
     def _run(self) -> None:
         while self._wait():
+            if self._is_busy:
+                time.sleep(COMMIT_DELAY)
             calls = [self._calls.popleft() for _ in range(len(self._calls))]
-            self._commit(self._take_results(), self._take_additions())
+            additions = self._take_additions()
+            self._is_busy = len(additions) > 1
+            self._commit(self._take_results(), additions)
             while calls and self._results:  # those handed in before the calls
                 self._commit(self._take_results(), [])
             if calls:
