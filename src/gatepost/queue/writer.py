@@ -6,7 +6,7 @@ up to RESULT_PAUSE for company. When there is nothing to do the thread sleeps un
 
 Where several messages came during one commit, the next one waits COMMIT_DELAY for more to share it (as PostgreSQL's
 commit_delay does): each statement gives up the GIL and has to win it back from the event loop, so half as many commits
-cost less than the wait. bench/, relay at 20 sessions: 1,450 and 1,310 messages/s without it, 1,780 with it.
+cost less than the wait. bench/, relay at 20 sessions: 1,310 to 1,450 messages/s without it, 1,440 to 1,780 with it.
 
 What it promises:
 - `add`: its future is done after the fsync, or fails with StorageFull or StorageUnavailable and then nothing of the
