@@ -15,7 +15,7 @@ Protection = Literal["none", "starttls", "tls"]
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What to send, where and as whom. `ca` is the certificate to trust besides the system's; None skips nothing."""
+    """What to send, where and as whom. `ca` is the certificate to trust besides the system's."""
 
     server: str
     port: int
@@ -26,7 +26,6 @@ class Submission:
     user: str = ""
     password: str = field(default="", repr=False)
     ca: Path | None = None
-    server_name: str = ""  # the name its certificate must have; `server` where empty
 
 
 def plain_message(sender: str, recipients: tuple[str, ...], subject: str, text: str) -> bytes:
@@ -51,7 +50,6 @@ def post(submission: Submission) -> list[str]:
     context = ssl.create_default_context(cafile=str(submission.ca) if submission.ca is not None else None)
     with _connect(submission, context) as client:
         if submission.protection == "starttls":
-            client._host = submission.server_name or submission.server  # type: ignore[attr-defined]  # what TLS checks
             client.starttls(context=context)
         if submission.user:
             client.login(submission.user, submission.password)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from gatepost.mail.address import Address
@@ -39,7 +39,6 @@ class Envelope:
     smtputf8: bool = False  # RFC 6531 §3.4
     ret: Literal["", "FULL", "HDRS"] = ""
     envid: str = ""
-    declared_size: int = field(default=0, compare=False)  # SIZE=, bytes (RFC 1870)
 
     @property
     def sender_text(self) -> str:

@@ -64,7 +64,6 @@ class Transaction:
             smtputf8=asked.smtputf8,
             ret=asked.ret,
             envid=asked.envid,
-            declared_size=asked.size,
         )
         return Transaction(service, client, envelope, service.clock.now())
 
@@ -156,7 +155,6 @@ class Transaction:
             begun.smtputf8,
             begun.ret,
             begun.envid,
-            begun.declared_size,
         )
 
     def abandon(self) -> None:

@@ -29,7 +29,7 @@ from gatepost.observe.events import Notice
 from gatepost.observe.journal import Journal, open_journal
 from gatepost.service.assembly import read_settings
 from gatepost.service.channel import Channel, ChannelClosed, Request, answer_requests
-from gatepost.service.home import Home, HomeBusy
+from gatepost.service.home import Home
 from gatepost.service.privileges import drop_privileges
 
 START_LIMIT = 60.0  # seconds a worker may take until it serves
@@ -252,11 +252,6 @@ class Master:
         self._journal.record(Notice("master", "error" if severity == "error" else "note", text))
 
 
-def serve(home: Home, say_ready: asyncio.Future[Settings] | None = None) -> None:
-    """Run a master to its end. Raises MasterError, SettingsError, HomeBusy, PrivilegeError."""
-    asyncio.run(Master(home).run(say_ready))
-
-
 def _is_demo(settings: Settings) -> bool:
     """Whether all listeners are on loopback."""
     addresses = [parse_listen_address(listener.address) for listener in settings.listener]
@@ -278,6 +273,3 @@ def _notify_systemd(state: str) -> None:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifying, suppress(OSError):
         notifying.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
-
-
-__all__ = ["HomeBusy", "Master", "MasterError", "serve"]

@@ -62,7 +62,6 @@ class Worker:
         self._servers: list[asyncio.Server] = []
         self._rooms: Rooms
         self._journal: Journal
-        self._started_at = time.time()
 
     async def run(self) -> None:
         """Serve until told to stop, or until the master is gone."""
